@@ -1,0 +1,132 @@
+//! Takes secrets out of text before anybody sees it.
+
+use std::fmt;
+
+use super::Event;
+
+/// What stands where a secret stood.
+const MASK: &str = "‹secret›";
+
+/// Replaces known secrets in text, also in the forms that shells, URLs and encoders give them:
+/// plain, base64, URL-encoded, single-quoted for a shell, and as a JSON string.
+#[derive(Default, Clone)]
+pub struct Redactor {
+    /// Longest first, so that a form which contains another is replaced whole.
+    forms: Vec<String>,
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redactor").field("forms", &self.forms.len()).finish()
+    }
+}
+
+impl Redactor {
+    /// A redactor for `secrets`; empty ones are ignored.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut forms: Vec<String> = Vec::new();
+        for secret in secrets {
+            if secret.is_empty() {
+                continue;
+            }
+            forms.push(secret.to_owned());
+            forms.push(base64(secret.as_bytes()));
+            forms.push(base64(format!("{secret}\n").as_bytes()));
+            forms.push(url_encode(secret));
+            forms.push(secret.replace('\'', r"'\''"));
+            forms.push(secret.replace('\'', r#"'"'"'"#));
+            let json = serde_json::Value::from(secret).to_string();
+            forms.push(json[1..json.len() - 1].to_owned());
+        }
+        forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        forms.dedup();
+        Self { forms }
+    }
+
+    /// `text` without the secrets.
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for form in &self.forms {
+            if text.contains(form.as_str()) {
+                text = text.replace(form.as_str(), MASK);
+            }
+        }
+        text
+    }
+
+    pub(super) fn redact_event(&self, event: Event) -> Event {
+        if self.forms.is_empty() {
+            return event;
+        }
+        match event {
+            Event::Output { template, phase, stream, line } => {
+                Event::Output { template, phase, stream, line: self.redact(&line) }
+            }
+            Event::Serial { template, line } => Event::Serial { template, line: self.redact(&line) },
+            Event::Message { level, template, text } => Event::Message { level, template, text: self.redact(&text) },
+            Event::StageSkipped { template, reason } => Event::StageSkipped { template, reason: self.redact(&reason) },
+            Event::PhaseStarted { template, phase } => Event::PhaseStarted { template, phase: self.redact(&phase) },
+            Event::PhaseFinished { template, phase, seconds } => {
+                Event::PhaseFinished { template, phase: self.redact(&phase), seconds }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Standard base64 with padding (RFC 4648 section 4).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for position in 0..4 {
+            if position <= chunk.len() {
+                let index = (word >> (18 - 6 * position)) & 63;
+                out.push(char::from(ALPHABET[index as usize]));
+            } else {
+                out.push('=');
+            }
+        }
+    }
+    out
+}
+
+/// Percent-encoding of everything but RFC 3986's unreserved characters.
+fn url_encode(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_agrees_with_the_vectors_of_rfc_4648() {
+        for (plain, encoded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(plain.as_bytes()), encoded);
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_secret_is_masked() {
+        let redactor = Redactor::new(["p'w&1\"x"]);
+        for text in ["p'w&1\"x", "cCd3JjEieA==", "cCd3JjEieAo=", "p%27w%261%22x", r#"p'\''w&1"x"#, r#"p'w&1\"x"#] {
+            assert_eq!(redactor.redact(&format!("a {text} b")), format!("a {MASK} b"), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_without_secrets_is_untouched() {
+        assert_eq!(Redactor::new(["", "x1"]).redact("nothing here"), "nothing here");
+    }
+}
