@@ -1,6 +1,8 @@
 //! Builds, proves and publishes VM images for research platforms such as VISA.
 
+pub mod cache;
 pub mod error;
 pub mod event;
+pub mod plan;
 pub mod process;
 pub mod template;

@@ -1,0 +1,260 @@
+//! The build plan: a graph of stages as pure data, with content fingerprints.
+//!
+//! A plan says everything that will happen and nothing about the machine that it happens on:
+//! [`Stage`]s stand in a stable order, parents first, and their fingerprints cover every input that
+//! can change the result. Secrets and facts of the host stand in rendered text as placeholders
+//! ([`crate::template::Text`]), so neither is hashed. Facts of the host are in [`Host`], apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::template::{Action, Bootstrap, Builder, ChosenAlternative, Machine, Provisioner, Resolved, Template, Text};
+
+pub use fingerprint::{Fingerprint, hex};
+pub use inputs::InputFile;
+
+mod fingerprint;
+mod inputs;
+mod text;
+
+/// Version of the plan's form and of what a fingerprint covers; part of every fingerprint.
+pub const VERSION: u32 = 1;
+
+/// Scripts of visabuild itself that shape the result, and so belong to the fingerprints.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnScripts {
+    /// Installs the boot loaders in the base's first boot.
+    pub boot_loader: &'static str,
+    /// Prepares a booted guest for provisioning, and takes that back.
+    pub session: &'static str,
+    /// Takes the traces of the build out of an image.
+    pub seal: &'static str,
+}
+
+/// What will be done, in order.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Parents before children.
+    pub stages: Vec<Stage>,
+}
+
+/// One template's part of the plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stage {
+    /// The template's name.
+    pub name: String,
+    /// The stage whose layer this one starts from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// The template's description.
+    pub description: String,
+    /// The base disk, where there is no parent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Virtual size that the disk grows to, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_size: Option<u64>,
+    /// `packer.variables`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, Text>,
+    /// Which alternatives were chosen.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub alternatives: BTreeMap<String, ChosenAlternative>,
+    /// The provisioners that make the layer.
+    pub steps: Vec<Step>,
+    /// Fingerprint of the layer.
+    pub fingerprint: Fingerprint,
+    /// Names of the secrets that the layer's chain uses; see `cache::secrets`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<String>,
+    /// What is done on the throw-away overlay that becomes the image.
+    pub seal: SealPlan,
+    /// The machine as the template asks for it; what it leaves out is sized to the host.
+    #[serde(skip)]
+    pub machine: Machine,
+}
+
+/// The base disk of a chain.
+#[derive(Debug, Clone, Serialize)]
+pub struct Base {
+    /// How it is made.
+    pub bootstrap: Bootstrap,
+    /// Fingerprint of the base disk.
+    pub fingerprint: Fingerprint,
+}
+
+/// One provisioner of a stage with what it reads.
+#[derive(Debug, Clone, Serialize)]
+pub struct Step {
+    /// The provisioner.
+    #[serde(flatten)]
+    pub provisioner: Provisioner,
+    /// The host's files that it reads, sorted by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<InputFile>,
+    /// Fingerprint of the disk after this step.
+    pub fingerprint: Fingerprint,
+}
+
+/// The seal of a stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct SealPlan {
+    /// Root's password, masked; none leaves root locked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_password: Option<Text>,
+    /// `keep` or `remove`.
+    pub ca_certificates: &'static str,
+    /// The provisioners that run on the overlay.
+    pub steps: Vec<Step>,
+    /// Fingerprint of the image without its secrets.
+    pub fingerprint: Fingerprint,
+    /// Names of the secrets that the image holds.
+    pub secrets: BTreeSet<String>,
+}
+
+impl SealPlan {
+    /// Whether the build host's own certificate authorities stay in the image.
+    pub fn keeps_ca_certificates(&self) -> bool {
+        self.ca_certificates == "keep"
+    }
+}
+
+impl Plan {
+    /// Makes the plan of a resolved project: reads the files that provisioners name and computes
+    /// the fingerprints.
+    ///
+    /// # Errors
+    /// A provisioner's file cannot be read (kind usage).
+    pub fn new(resolved: &Resolved, scripts: OwnScripts, lock_root: bool) -> Result<Self> {
+        let mut stages: Vec<Stage> = Vec::with_capacity(resolved.templates.len());
+        for template in &resolved.templates {
+            let parent = match &template.parent {
+                Some(name) => Some(stages.iter().find(|stage| &stage.name == name).ok_or_else(|| {
+                    Error::usage(format!("template `{}` stands before its parent `{name}`", template.name))
+                })?),
+                None => None,
+            };
+            let stage = Stage::new(template, parent, scripts, lock_root)?;
+            stages.push(stage);
+        }
+        Ok(Self { version: VERSION, stages })
+    }
+
+    /// The stage of that name.
+    pub fn stage(&self, name: &str) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// The plan as text for people.
+    pub fn to_text(&self) -> String {
+        text::render(self)
+    }
+}
+
+impl Stage {
+    fn new(template: &Template, parent: Option<&Stage>, scripts: OwnScripts, lock_root: bool) -> Result<Self> {
+        let base = match &template.builder {
+            Builder::Bootstrap(bootstrap) => Some(Base {
+                bootstrap: bootstrap.clone(),
+                fingerprint: Fingerprint::of("base", &(VERSION, bootstrap, scripts.boot_loader)),
+            }),
+            Builder::Qemu(_) => None,
+        };
+        let disk_size = match &template.builder {
+            Builder::Bootstrap(_) => None,
+            Builder::Qemu(machine) => machine.disk_size,
+        };
+        let start = match (&base, parent) {
+            (Some(base), _) => &base.fingerprint,
+            (None, Some(parent)) => &parent.fingerprint,
+            (None, None) => {
+                return Err(Error::usage(format!("template `{}` has neither a parent nor a base disk", template.name)));
+            }
+        };
+        let start = start.then("stage", &(disk_size, &template.variables, &template.alternatives, scripts.session));
+        let steps = plan_steps(&template.provisioners, &start)?;
+        let fingerprint = steps.last().map_or(start, |step| step.fingerprint.clone());
+        let mut secrets = secrets_of(&steps);
+        if let Some(parent) = parent {
+            secrets.extend(parent.secrets.iter().cloned());
+        }
+        let seal = plan_seal(template, &fingerprint, &secrets, scripts, lock_root)?;
+        Ok(Self {
+            name: template.name.clone(),
+            parent: template.parent.clone(),
+            description: template.description.clone(),
+            base,
+            disk_size,
+            variables: template.variables.clone(),
+            alternatives: template.alternatives.clone(),
+            steps,
+            fingerprint,
+            secrets,
+            seal,
+            machine: template.builder.machine().clone(),
+        })
+    }
+}
+
+fn plan_seal(
+    template: &Template,
+    layer: &Fingerprint,
+    layer_secrets: &BTreeSet<String>,
+    scripts: OwnScripts,
+    lock_root: bool,
+) -> Result<SealPlan> {
+    let root_password = if lock_root { None } else { template.seal.root_password.clone() };
+    let ca_certificates = if template.seal.keep_ca_certificates { "keep" } else { "remove" };
+    let start = layer.then("seal", &(&root_password, ca_certificates, scripts.seal));
+    let steps = plan_steps(&template.seal.provisioners, &start)?;
+    let fingerprint = steps.last().map_or(start, |step| step.fingerprint.clone());
+    let mut secrets = secrets_of(&steps);
+    secrets.extend(root_password.iter().flat_map(|text| text.secrets().iter().cloned()));
+    secrets.extend(layer_secrets.iter().cloned());
+    Ok(SealPlan { root_password, ca_certificates, steps, fingerprint, secrets })
+}
+
+fn plan_steps(provisioners: &[Provisioner], start: &Fingerprint) -> Result<Vec<Step>> {
+    let mut before = start.clone();
+    provisioners
+        .iter()
+        .map(|provisioner| {
+            let files = inputs::of(provisioner)?;
+            let fingerprint = before.then("step", &(provisioner, &files));
+            before = fingerprint.clone();
+            Ok(Step { provisioner: provisioner.clone(), files, fingerprint })
+        })
+        .collect()
+}
+
+fn secrets_of(steps: &[Step]) -> BTreeSet<String> {
+    steps.iter().flat_map(|step| secrets_in(&step.provisioner)).collect()
+}
+
+fn secrets_in(provisioner: &Provisioner) -> BTreeSet<String> {
+    use crate::template::{FileSource, ShellSource};
+    let mut secrets = BTreeSet::new();
+    match &provisioner.action {
+        Action::Shell(shell) => {
+            if let ShellSource::Inline(lines) = &shell.source {
+                secrets.extend(lines.iter().flat_map(|line| line.secrets().iter().cloned()));
+            }
+            secrets.extend(shell.environment_vars.iter().flat_map(|(_, value)| value.secrets().iter().cloned()));
+            secrets.extend(shell.execute_command.secrets().iter().cloned());
+        }
+        Action::File(copy) => {
+            secrets.extend(copy.destination.secrets().iter().cloned());
+            match &copy.source {
+                FileSource::Content(text) => secrets.extend(text.secrets().iter().cloned()),
+                FileSource::Paths(paths) => {
+                    secrets.extend(paths.iter().flat_map(|path| path.secrets.iter().cloned()));
+                }
+            }
+        }
+    }
+    secrets
+}
