@@ -3,6 +3,8 @@
 pub mod cache;
 pub mod error;
 pub mod event;
+pub mod image;
 pub mod plan;
 pub mod process;
+pub mod report;
 pub mod template;

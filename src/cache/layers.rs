@@ -182,20 +182,20 @@ mod tests {
         }
     }
 
-    fn put(store: &LayerStore, folder: &Path, key: &str, info: LayerInfo) -> Layer {
+    fn put(store: &LayerStore, folder: &Path, key: &str, info: &LayerInfo) -> Layer {
         let disk = folder.join("disk");
         fs::write(&disk, &info.instance).unwrap();
-        store.put(key, &disk, &[], &info).unwrap()
+        store.put(key, &disk, &[], info).unwrap()
     }
 
     #[test]
     fn a_layer_on_a_replaced_parent_is_stale() {
         let folder = tempfile::tempdir().unwrap();
         let store = Cache::open(folder.path()).unwrap().layers();
-        put(&store, folder.path(), "parent", info("p1", None));
-        put(&store, folder.path(), "child", info("c1", Some("p1")));
+        put(&store, folder.path(), "parent", &info("p1", None));
+        put(&store, folder.path(), "child", &info("c1", Some("p1")));
         assert!(store.get("child", Some("p1")).unwrap().is_some());
-        put(&store, folder.path(), "parent", info("p2", None));
+        put(&store, folder.path(), "parent", &info("p2", None));
         assert_eq!(store.get("parent", None).unwrap().unwrap().info.instance, "p2");
         assert!(store.get("child", Some("p2")).unwrap().is_none());
     }
@@ -204,13 +204,13 @@ mod tests {
     fn a_replaced_layer_stays_while_somebody_uses_it() {
         let folder = tempfile::tempdir().unwrap();
         let store = Cache::open(folder.path()).unwrap().layers();
-        let used = put(&store, folder.path(), "k", info("i1", None));
-        put(&store, folder.path(), "k", info("i2", None));
+        let used = put(&store, folder.path(), "k", &info("i1", None));
+        put(&store, folder.path(), "k", &info("i2", None));
         assert!(used.disk.exists());
         let second = store.get("k", None).unwrap().unwrap();
         let path = second.disk.clone();
         drop(second);
-        put(&store, folder.path(), "k", info("i3", None));
+        put(&store, folder.path(), "k", &info("i3", None));
         assert!(!path.exists());
     }
 

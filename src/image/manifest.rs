@@ -1,0 +1,183 @@
+//! `TEMPLATE.manifest.json`: what an image is made of, for people, CI and `upload`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::Checksums;
+use crate::plan::{Stage, Step};
+use crate::template::{ChosenAlternative, Text};
+
+/// Version of the manifest's form.
+pub const VERSION: u32 = 1;
+
+/// The manifest of one image. It holds no secret and nothing that guesses could be tested on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Manifest {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Template name.
+    pub template: String,
+    /// The template's description.
+    pub description: String,
+    /// When the image was finished, RFC 3339, UTC.
+    pub created: String,
+    /// The visabuild that made it.
+    pub visabuild: String,
+    /// Commit of the project that the templates came from, with `-dirty` if files differed.
+    pub commit: Option<String>,
+    /// The file.
+    pub image: ImageFile,
+    /// Where it started from and every layer up to it, base first.
+    pub layers: Vec<LayerRecord>,
+    /// Everything that was asked for and can change the result.
+    pub inputs: Inputs,
+    /// Facts of the host that built it; they do not shape the content.
+    pub host: HostFacts,
+    /// Phase names and wall times in seconds, in order, of this image's own stage and seal.
+    pub timings: Vec<Timing>,
+    /// What the user should know (content past its end of life, say).
+    pub warnings: Vec<String>,
+    /// Whether any content is past its end of life; `upload` asks before promoting such an image.
+    pub end_of_life: bool,
+    /// Installed packages, `name` to `version`.
+    pub packages: BTreeMap<String, String>,
+}
+
+/// The image file.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImageFile {
+    /// File name, beside the manifest.
+    pub file: String,
+    /// `qcow2`.
+    pub format: String,
+    /// `zstd` or `zlib`.
+    pub compression: String,
+    /// Size that a guest sees, bytes.
+    pub virtual_size: u64,
+    /// File size, bytes.
+    pub size: u64,
+    /// SHA-256 and SHA-512.
+    #[serde(flatten)]
+    pub checksums: Checksums,
+}
+
+/// One layer below the image.
+#[derive(Debug, Clone, Serialize)]
+pub struct LayerRecord {
+    /// The template, or `base`.
+    pub template: String,
+    /// Its fingerprint.
+    pub fingerprint: String,
+    /// When it was built, RFC 3339, UTC.
+    pub created: String,
+    /// Wall time of its building, seconds.
+    pub seconds: f64,
+    /// Its phases.
+    pub timings: Vec<Timing>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inputs {
+    /// Fingerprint of the layer below the image.
+    pub fingerprint: String,
+    /// Fingerprint of the image without its secrets.
+    pub seal_fingerprint: String,
+    /// `packer.variables`, masked.
+    pub variables: BTreeMap<String, Text>,
+    /// Alternatives chosen, by variable.
+    pub alternatives: BTreeMap<String, ChosenAlternative>,
+    /// Provisioners of the layer with the files that they read.
+    pub steps: Vec<Step>,
+    /// Provisioners of the seal.
+    pub seal_steps: Vec<Step>,
+    /// Whether root has a password for the console.
+    pub root_password: bool,
+    /// `keep` or `remove`.
+    pub ca_certificates: String,
+    /// Names of the secrets inside.
+    pub secrets: Vec<String>,
+}
+
+impl Inputs {
+    /// What `stage` asks for.
+    pub fn of(stage: &Stage) -> Self {
+        Self {
+            fingerprint: stage.fingerprint.to_string(),
+            seal_fingerprint: stage.seal.fingerprint.to_string(),
+            variables: stage.variables.clone(),
+            alternatives: stage.alternatives.clone(),
+            steps: stage.steps.clone(),
+            seal_steps: stage.seal.steps.clone(),
+            root_password: stage.seal.root_password.is_some(),
+            ca_certificates: stage.seal.ca_certificates.to_owned(),
+            secrets: stage.seal.secrets.iter().cloned().collect(),
+        }
+    }
+}
+
+/// Facts of the host.
+#[derive(Debug, Clone, Serialize)]
+pub struct HostFacts {
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// How the base disk was made, and why so.
+    pub base: String,
+    /// First line of `qemu-system-x86_64 --version`.
+    pub qemu: String,
+    /// The package mirror, without credentials.
+    pub mirror: String,
+    /// Virtual CPUs of the build machine.
+    pub cpus: u32,
+    /// Memory of the build machine, MiB.
+    pub memory: u64,
+}
+
+/// A phase's wall time.
+#[derive(Debug, Clone, Serialize)]
+pub struct Timing {
+    /// Phase name.
+    pub phase: String,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl Timing {
+    /// Timings out of pairs.
+    pub fn list(pairs: &[(String, f64)]) -> Vec<Self> {
+        pairs.iter().map(|(phase, seconds)| Self { phase: phase.clone(), seconds: *seconds }).collect()
+    }
+}
+
+/// `name` to `version` out of lines of `dpkg-query -W -f '${Package} ${Version}\n'`.
+pub fn parse_packages<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
+    lines
+        .into_iter()
+        .filter_map(|line| line.trim().split_once(' '))
+        .map(|(name, version)| (name.to_owned(), version.trim().to_owned()))
+        .collect()
+}
+
+/// Seconds since 1970 as RFC 3339 in UTC.
+pub fn rfc3339(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        assert_eq!(rfc3339(1_795_261_800), "2026-11-21T11:50:00Z");
+    }
+
+    #[test]
+    fn packages_are_read_from_dpkg_query() {
+        let packages = parse_packages(["bash 5.2-1", "", "nonsense", "xrdp 0.10.1-3"]);
+        assert_eq!(packages.len(), 2);
+        assert_eq!(packages["xrdp"], "0.10.1-3");
+    }
+}

@@ -1,0 +1,130 @@
+//! qemu-img, driven.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::Compression;
+use crate::error::{Context, Error, Kind, Result};
+use crate::event::{Phase, Stream};
+use crate::process::Run;
+
+const QEMU_IMG: &str = "qemu-img";
+
+/// What `qemu-img info --output=json` says of an image.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Info {
+    /// `qcow2`, `raw` …
+    pub format: String,
+    /// Size that a guest sees, bytes.
+    pub virtual_size: u64,
+    /// Size on the host's disk, bytes.
+    pub actual_size: u64,
+    /// The file that it lies on.
+    pub backing_filename: Option<String>,
+}
+
+/// Makes an overlay at `disk` on the qcow2 `backing`, of `size` bytes if that is larger.
+///
+/// # Errors
+/// qemu-img fails.
+pub async fn create_overlay(backing: &Path, disk: &Path, size: Option<u64>, cancel: &CancellationToken) -> Result<()> {
+    let mut args: Vec<OsString> = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"].map(Into::into).into();
+    args.push(backing.into());
+    args.push(disk.into());
+    if let Some(size) = size {
+        let now = info(backing, cancel).await?.virtual_size;
+        if size < now {
+            return Err(Error::usage(format!(
+                "`disk_size` ({size} bytes) is smaller than the parent's disk ({now} bytes): a disk cannot shrink"
+            )));
+        }
+        args.push(size.to_string().into());
+    }
+    Run::new(QEMU_IMG, args).output(cancel).await.map(drop)
+}
+
+/// What an image is.
+///
+/// # Errors
+/// qemu-img fails, or says what we do not understand.
+pub async fn info(image: &Path, cancel: &CancellationToken) -> Result<Info> {
+    let args = [OsString::from("info"), "-U".into(), "--output=json".into(), image.into()];
+    let json = Run::new(QEMU_IMG, args).output(cancel).await?;
+    serde_json::from_str(&json).context(Kind::Build, || format!("qemu-img info of {}", image.display()))
+}
+
+/// Converts `source` with all that it lies on into a flat compressed qcow2 at `target`.
+///
+/// # Errors
+/// qemu-img fails (no space left, say).
+pub async fn convert_flat(
+    source: &Path,
+    target: &Path,
+    compression: Compression,
+    phase: &Phase,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let mut args: Vec<OsString> = ["convert", "-p", "-c", "-W", "-m", "16", "-O", "qcow2", "-o"].map(Into::into).into();
+    args.push(format!("compression_type={compression}").into());
+    args.extend([source.into(), target.into()]);
+    let run = Run::new(QEMU_IMG, args);
+    run.lines(cancel, |stream, line| match percent(line) {
+        Some(percent) => phase.progress(percent, Some(100), "percent"),
+        None => phase.output(stream, line),
+    })
+    .await
+}
+
+/// Checks the metadata of a qcow2.
+///
+/// # Errors
+/// qemu-img finds a fault.
+pub async fn check(image: &Path, phase: &Phase, cancel: &CancellationToken) -> Result<()> {
+    let args = [OsString::from("check"), "-q".into(), "-f".into(), "qcow2".into(), image.into()];
+    Run::new(QEMU_IMG, args)
+        .lines(cancel, |stream: Stream, line| phase.output(stream, line))
+        .await
+        .map_err(|error| error.context(format!("{} is damaged", image.display())))
+}
+
+/// The whole percents of qemu-img's progress line, `    (12.50/100%)`.
+fn percent(line: &str) -> Option<u64> {
+    let number = line.trim().strip_prefix('(')?.strip_suffix("/100%)")?;
+    number.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_lines_are_understood_and_others_are_not() {
+        assert_eq!(percent("    (12.50/100%)"), Some(12));
+        assert_eq!(percent("(100.00/100%)"), Some(100));
+        assert_eq!(percent("qemu-img: error"), None);
+    }
+
+    #[tokio::test]
+    async fn a_flat_image_has_the_overlays_content_and_no_backing_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let cancel = CancellationToken::new();
+        let create = ["create", "-q", "-f", "qcow2"].map(OsString::from);
+        let args = create.into_iter().chain([path("base").into(), "8M".into()]);
+        Run::new(QEMU_IMG, args).output(&cancel).await.unwrap();
+        create_overlay(&path("base"), &path("overlay"), Some(16 << 20), &cancel).await.unwrap();
+        let phase = crate::event::Events::none().phase("t", "convert");
+        for compression in [Compression::Zstd, Compression::Zlib] {
+            convert_flat(&path("overlay"), &path("flat"), compression, &phase, &cancel).await.unwrap();
+            check(&path("flat"), &phase, &cancel).await.unwrap();
+            let info = info(&path("flat"), &cancel).await.unwrap();
+            assert_eq!((info.virtual_size, info.backing_filename), (16 << 20, None));
+        }
+        let error = create_overlay(&path("base"), &path("o2"), Some(1 << 20), &cancel).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+    }
+}

@@ -1,0 +1,130 @@
+//! Plain lines with times, for logs and CI.
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use super::{duration, size};
+use crate::event::{Event, Level, Subscriber, Timed};
+
+/// Writes what happens as lines that begin with the time since the start, `[mm:ss]`.
+pub struct PlainLines<W> {
+    state: Mutex<State<W>>,
+}
+
+struct State<W> {
+    out: W,
+    /// When progress was last told, seconds since the start: a line every so often is enough.
+    last_progress: f64,
+}
+
+/// Seconds between two lines of progress.
+const PROGRESS_EVERY: f64 = 15.0;
+
+impl<W: Write + Send> PlainLines<W> {
+    /// A subscriber that writes to `out`.
+    pub fn new(out: W) -> Self {
+        Self { state: Mutex::new(State { out, last_progress: 0.0 }) }
+    }
+}
+
+impl<W> std::fmt::Debug for PlainLines<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PlainLines").finish_non_exhaustive()
+    }
+}
+
+impl<W: Write + Send> Subscriber for PlainLines<W> {
+    fn receive(&self, event: &Timed) {
+        let Ok(mut state) = self.state.lock() else { return };
+        if matches!(event.event, Event::Progress { .. }) {
+            if event.elapsed - state.last_progress < PROGRESS_EVERY {
+                return;
+            }
+            state.last_progress = event.elapsed;
+        }
+        if let Some(line) = line(&event.event) {
+            // Whoever reads may have gone; the build goes on.
+            let _ = writeln!(state.out, "[{}] {line}", clock(event.elapsed)).and_then(|()| state.out.flush());
+        }
+    }
+}
+
+/// `mm:ss` since the start.
+pub(super) fn clock(elapsed: f64) -> String {
+    // Times since the start are small and not negative.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let seconds = elapsed as u64;
+    format!("{:02}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// The line for an event; none for what only a log wants.
+pub(super) fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::StageStarted { template } => format!("{template}: started"),
+        Event::StageFinished { template, seconds } => format!("{template}: done in {}", duration(*seconds)),
+        Event::StageSkipped { template, reason } => format!("{template}: {reason}"),
+        Event::PhaseStarted { template, phase } => format!("{template}: {phase} …"),
+        Event::PhaseFinished { template, phase, seconds } => {
+            format!("{template}: {phase} done in {}", duration(*seconds))
+        }
+        Event::Progress { template, phase, done, total, unit } => {
+            format!("{template}: {phase} {}", progress(*done, *total, unit))
+        }
+        Event::Output { template, phase, line, .. } => format!("{template}: {phase} | {line}"),
+        Event::Console { template, url } => format!("{template}: look at the machine at {url}"),
+        Event::Message { level: Level::Debug, .. } | Event::Serial { .. } => return None,
+        Event::Message { level, template, text } => {
+            let prefix = if *level == Level::Warning { "warning: " } else { "" };
+            match template {
+                Some(template) => format!("{template}: {prefix}{text}"),
+                None => format!("{prefix}{text}"),
+            }
+        }
+        Event::Artifact { template, path, bytes, sha256 } => {
+            format!("{template}: {path} ({}, sha256 {sha256})", size(*bytes))
+        }
+    })
+}
+
+/// How far something is, for people.
+pub(super) fn progress(done: u64, total: Option<u64>, unit: &str) -> String {
+    match (unit, total) {
+        ("percent", _) => format!("{done} %"),
+        ("bytes", Some(total)) => format!("{} of {}", size(done), size(total)),
+        ("bytes", None) => size(done),
+        (_, Some(total)) => format!("{done} of {total} {unit}"),
+        (_, None) => format!("{done} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receive(events: &[(f64, Event)]) -> String {
+        let mut out = Vec::new();
+        {
+            let plain = PlainLines::new(&mut out);
+            for (elapsed, event) in events {
+                plain.receive(&Timed { time: 0.0, elapsed: *elapsed, event: event.clone() });
+            }
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_carry_time_template_and_phase() {
+        let phase = |p: &str| Event::PhaseStarted { template: "t".into(), phase: p.into() };
+        let message = Event::Message { level: Level::Warning, template: None, text: "slow".into() };
+        assert_eq!(receive(&[(61.2, phase("boot")), (62.0, message)]), "[01:01] t: boot …\n[01:02] warning: slow\n");
+    }
+
+    #[test]
+    fn progress_is_told_now_and_then_and_debug_never() {
+        let progress =
+            |done| Event::Progress { template: "t".into(), phase: "p".into(), done, total: Some(100), unit: "percent" };
+        let debug = Event::Message { level: Level::Debug, template: None, text: "x".into() };
+        let told = receive(&[(1.0, progress(1)), (16.0, progress(2)), (17.0, progress(3)), (18.0, debug)]);
+        assert_eq!(told, "[00:16] t: p 2 %\n");
+    }
+}
