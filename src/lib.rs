@@ -2,5 +2,6 @@
 
 pub mod error;
 pub mod event;
+pub mod pam_key;
 pub mod process;
 pub mod template;
