@@ -3,5 +3,7 @@
 pub mod error;
 pub mod event;
 pub mod pam_key;
+pub mod pem;
+pub mod preflight;
 pub mod process;
 pub mod template;

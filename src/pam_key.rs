@@ -15,6 +15,7 @@ use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Level;
+use crate::pem;
 
 mod refusal;
 #[cfg(test)]
@@ -149,13 +150,14 @@ pub fn check(path: &Path, content: &[u8], accept_key_size: bool) -> Result<PamKe
 /// Decodes the key without a judgement of its size.
 fn parse(path: &Path, content: &[u8]) -> Result<PamKey, Refusal> {
     let text = refusal::text(path, content)?;
-    let block = refusal::only_block(path, text)?;
-    let (form, modulus_bits) = match block.label {
-        "PUBLIC KEY" => (Form::Spki, spki_bits(path, &block.der)?),
-        "RSA PUBLIC KEY" => (Form::Pkcs1, pkcs1_bits(path, &block.der)?),
-        label => return Err(Refusal::of_label(path, label)),
+    let (label, der) = refusal::only_block(path, text)?;
+    let (form, bits) = match label {
+        "PUBLIC KEY" => (Form::Spki, spki_bits(path, &der)?),
+        "RSA PUBLIC KEY" => (Form::Pkcs1, pkcs1_bits(path, &der)?),
+        _ => return Err(Refusal::of_label(path, label)),
     };
-    Ok(PamKey { bits: modulus_bits, form, pem_chars: text.chars().count(), pem: block.pem, notes: Vec::new() })
+    let pem = pem::encode(label, &der).map_err(|cause| Refusal::damaged(path, &cause))?;
+    Ok(PamKey { bits, form, pem_chars: text.chars().count(), pem, notes: Vec::new() })
 }
 
 fn spki_bits(path: &Path, der: &[u8]) -> Result<usize, Refusal> {

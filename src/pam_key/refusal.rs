@@ -8,9 +8,7 @@ use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
 use super::FILE_LIMIT;
 use crate::error::Error;
-
-/// OpenSSL's reader takes lines of up to 254 characters.
-const LINE_LIMIT: usize = 254;
+use crate::pem::{self, Block};
 
 /// Why a file is refused: the end of the sentence "`FILE` …", and what to do.
 #[derive(Debug)]
@@ -104,17 +102,6 @@ impl Refusal {
     }
 }
 
-/// One PEM block.
-#[derive(Debug)]
-pub(super) struct Block<'a> {
-    /// What stands after `BEGIN`.
-    pub(super) label: &'a str,
-    /// Its decoded content.
-    pub(super) der: Vec<u8>,
-    /// The block alone, normalised.
-    pub(super) pem: String,
-}
-
 /// The content as text, unless it is empty, too large or binary.
 pub(super) fn text<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str, Refusal> {
     if content.len() as u64 > FILE_LIMIT {
@@ -201,60 +188,30 @@ fn private_key_algorithm(der: &[u8]) -> Option<ObjectIdentifier> {
     }
 }
 
-/// The one block of `text`, decoded.
-pub(super) fn only_block<'a>(path: &Path, text: &'a str) -> Result<Block<'a>, Refusal> {
-    let labels: Vec<&str> = text.lines().filter_map(begin_label).collect();
+/// The label and the content of the one block of `text`.
+pub(super) fn only_block<'a>(path: &Path, text: &'a str) -> Result<(&'a str, Vec<u8>), Refusal> {
+    let mut blocks = pem::blocks(text);
     // A file with a private key in it must not get into an image, whatever else it holds.
-    if let Some(private) = labels.iter().find(|label| label.ends_with("PRIVATE KEY")) {
-        return Err(private_block(path, text, private));
+    if let Some(private) = blocks.iter().find(|block| block.label.ends_with("PRIVATE KEY")) {
+        return Err(private_block(path, private));
     }
-    match labels.as_slice() {
-        [] => Err(without_block(path, text)),
-        ["PUBLIC KEY" | "RSA PUBLIC KEY"] => decode(path, text, labels[0]),
-        [label, ..] if !label.ends_with("PUBLIC KEY") => Err(Refusal::of_label(path, label)),
-        [label] => Err(Refusal::of_label(path, label)),
-        several => Err(Refusal::new(
-            format!("holds {} keys", several.len()),
+    let several = blocks.len() > 1;
+    match blocks.pop() {
+        None => Err(without_block(path, text)),
+        Some(Block { label, .. }) if !label.ends_with("PUBLIC KEY") => Err(Refusal::of_label(path, label)),
+        Some(_) if several => Err(Refusal::new(
+            "holds several keys",
             format!("keep the first: `openssl pkey -pubin -in {} -out public.pem`", quoted(path)),
         )),
+        Some(Block { label, der }) => Ok((label, der.map_err(|cause| Refusal::damaged(path, &cause))?)),
     }
 }
 
-fn private_block(path: &Path, text: &str, label: &str) -> Refusal {
-    let algorithm = decode(path, text, label).ok().and_then(|block| private_key_algorithm(&block.der));
-    match algorithm {
+fn private_block(path: &Path, block: &Block<'_>) -> Refusal {
+    match block.der.as_deref().ok().and_then(private_key_algorithm) {
         Some(other) if other != super::RSA => Refusal::of_algorithm(&other, "private"),
-        _ => Refusal::of_label(path, label),
+        _ => Refusal::of_label(path, block.label),
     }
-}
-
-fn begin_label(line: &str) -> Option<&str> {
-    // A label has no hyphen here, or the text of a key whose line breaks were lost would be taken for one.
-    line.trim_end().strip_prefix("-----BEGIN ")?.strip_suffix("-----").filter(|label| !label.contains('-'))
-}
-
-/// Decodes the block named `label`. Lines may have any width that OpenSSL reads.
-fn decode<'a>(path: &Path, text: &str, label: &'a str) -> Result<Block<'a>, Refusal> {
-    let damaged = |cause: &str| Refusal::damaged(path, cause);
-    let end = format!("-----END {label}-----");
-    let mut body = String::new();
-    let mut lines = text.lines().map(str::trim_end).skip_while(|line| begin_label(line) != Some(label)).skip(1);
-    loop {
-        match lines.next() {
-            None => return Err(damaged("its end is missing")),
-            Some(line) if line == end => break,
-            Some(line) if line.len() > LINE_LIMIT => return Err(damaged("a line is too long")),
-            Some(line) => body.push_str(line),
-        }
-    }
-    if body.is_empty() || !body.is_ascii() {
-        return Err(damaged("its content is not base64"));
-    }
-    let wrapped = body.as_bytes().chunks(pem_rfc7468::BASE64_WRAP_WIDTH).map(String::from_utf8_lossy);
-    let lines = wrapped.collect::<Vec<_>>().join("\n");
-    let pem = format!("-----BEGIN {label}-----\n{lines}\n{end}\n");
-    let (_, der) = pem_rfc7468::decode_vec(pem.as_bytes()).map_err(|error| damaged(&error.to_string()))?;
-    Ok(Block { label, der, pem })
 }
 
 /// What a text without any PEM block is.

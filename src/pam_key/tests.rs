@@ -196,7 +196,7 @@ fn damaged_keys_are_refused_with_the_damage() {
         ("printf -- '-----BEGIN PUBLIC KEY-----\\n-----END PUBLIC KEY-----\\n'", "not base64"),
         ("echo $(cat key.pem)", "not on a line of its own"),
         ("sed 's/^/  /' key.pem", "not on a line of its own"),
-        ("cat key.pem key.pem", "holds 2 keys"),
+        ("cat key.pem key.pem", "holds several keys"),
         ("iconv -f UTF-8 -t UTF-16 key.pem", "is in UTF-16"),
     ] {
         bench.sh(&format!("{make} > f"));
