@@ -20,6 +20,28 @@ use serde::{Serialize, Serializer};
 
 use crate::error::Location;
 
+pub use alternatives::{AUTO, Alternatives, Choice};
+pub use project::{Project, load};
+pub use resolve::resolve;
+
+mod alternatives;
+mod builder;
+mod chain;
+mod config;
+mod environment;
+mod fields;
+mod jinja;
+mod nearest;
+mod paths;
+mod problems;
+mod project;
+mod provisioner;
+mod render;
+mod resolve;
+mod scalar;
+mod seal;
+mod yaml;
+
 /// A rendered string that may contain secrets and facts of the host.
 ///
 /// `masked` is what is shown, hashed and recorded; it has a placeholder where a secret or a fact of
@@ -108,7 +130,10 @@ pub struct Inputs {
     pub values: BTreeMap<String, Value>,
     /// The process environment; it wins over the templates' environment files.
     pub environment: BTreeMap<String, String>,
-    /// Use a placeholder for a [`Value::Missing`] instead of reporting it (`validate`, `plan`).
+    /// What was chosen for variables with [`Alternatives`]; over everything else for those variables.
+    pub choices: BTreeMap<String, ChosenAlternative>,
+    /// Use a placeholder for a [`Value::Missing`] instead of reporting it, and leave [`AUTO`] where
+    /// nothing is chosen (`validate`, `plan`).
     pub lenient: bool,
 }
 

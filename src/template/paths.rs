@@ -1,0 +1,180 @@
+//! Paths that manifests name, looked up where packme looks them up.
+
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::path::{Component, Path, PathBuf};
+
+use super::fields::Reader;
+use super::yaml::Node;
+use super::{HostPath, Text};
+use crate::error::Problem;
+
+/// Where relative paths are looked for.
+#[derive(Debug, Clone)]
+pub(super) struct Search {
+    root: PathBuf,
+    /// Folders relative to the project, the first wins.
+    folders: Vec<PathBuf>,
+}
+
+/// What a path has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// A file.
+    File,
+    /// A file or a folder.
+    Any,
+    /// Anything, and it may appear later (`generated: true`).
+    Generated,
+}
+
+impl Search {
+    /// Paths of a template's own manifest: the template's folder, then the project's.
+    pub(super) fn template(root: &Path, template: &str) -> Self {
+        Self { root: root.to_owned(), folders: vec![Path::new("templates").join(template), PathBuf::new()] }
+    }
+
+    /// Paths of a package that `template` uses: the package's folder for the template, the package's, the project's.
+    pub(super) fn package(root: &Path, package: &str, template: &str) -> Self {
+        let package = Path::new("packages").join(package);
+        Self { root: root.to_owned(), folders: vec![package.join(template), package, PathBuf::new()] }
+    }
+
+    /// Finds the path that `node` says; reports what is not there or not as wanted.
+    pub(super) fn find(&self, reader: &mut Reader<'_>, node: &Node, want: Want) -> Option<HostPath> {
+        let text = reader.text(node)?;
+        if text.plain().is_empty() {
+            reader.at(node.location(), "the path is empty");
+            return None;
+        }
+        let contents_only = text.plain().ends_with('/');
+        let secrets = text.secrets().clone();
+        let host = |path: PathBuf, shown: String| HostPath { path, shown, contents_only, secrets: secrets.clone() };
+        // Without the value there is nothing to look for.
+        if reader.context.has_missing(&secrets) {
+            return Some(host(PathBuf::from(text.plain()), text.masked().to_owned()));
+        }
+        let Some((path, shown)) = self.look(&text, want) else {
+            reader.problems.add(self.not_found(node, &text));
+            return None;
+        };
+        if want != Want::Generated {
+            self.check(reader, node, &path, &shown, contents_only, want)?;
+        }
+        Some(host(path, shown))
+    }
+
+    /// The path used and the path shown, if there is such a file.
+    fn look(&self, text: &Text, want: Want) -> Option<(PathBuf, String)> {
+        self.candidates(text)
+            .find(|(path, _)| metadata(path).is_some())
+            .or_else(|| self.candidates(text).next().filter(|_| want == Want::Generated))
+    }
+
+    /// Places to look, best first. A path made of a secret was given on the command line or in the
+    /// environment, so it is relative to the working directory.
+    fn candidates<'s>(&'s self, text: &'s Text) -> impl Iterator<Item = (PathBuf, String)> + 's {
+        let path = Path::new(text.plain());
+        let as_given = path.is_absolute() || !text.secrets().is_empty();
+        let folders: &[PathBuf] = if as_given { &[] } else { &self.folders };
+        let given = as_given.then(|| (path.to_owned(), self.shown(path, text)));
+        given.into_iter().chain(
+            folders.iter().map(move |folder| (self.root.join(folder).join(path), clean(&folder.join(text.masked())))),
+        )
+    }
+
+    /// An absolute path as it is shown: relative to the project where it is inside.
+    fn shown(&self, path: &Path, text: &Text) -> String {
+        let inside = path.strip_prefix(&self.root).ok().filter(|_| self.root.is_absolute());
+        match inside {
+            Some(inside) if text.plain() == text.masked() => clean(inside),
+            _ => text.masked().to_owned(),
+        }
+    }
+
+    fn not_found(&self, node: &Node, text: &Text) -> Problem {
+        let problem = Problem::at(node.location(), format!("`{}` does not exist", text.masked()));
+        let mut seen = BTreeSet::new();
+        let places: Vec<_> = self
+            .candidates(text)
+            .map(|(_, shown)| shown)
+            .filter(|shown| seen.insert(shown.clone()))
+            .map(|shown| format!("`{shown}`"))
+            .collect();
+        match &places[..] {
+            [] | [_] => problem,
+            _ => problem.hint(format!("looked for {}", places.join(", "))),
+        }
+    }
+
+    fn check(
+        &self,
+        reader: &mut Reader<'_>,
+        node: &Node,
+        path: &Path,
+        shown: &str,
+        contents_only: bool,
+        want: Want,
+    ) -> Option<()> {
+        let metadata = metadata(path)?;
+        if metadata.is_dir() && want == Want::File {
+            reader.at(node.location(), format!("`{shown}` is a folder, not a file"));
+            return None;
+        }
+        if !metadata.is_dir() && contents_only {
+            reader.at(node.location(), format!("`{shown}` ends in a slash but is not a folder"));
+            return None;
+        }
+        Some(())
+    }
+}
+
+/// A file, followed through links. A trailing slash does not turn a file into nothing.
+fn metadata(path: &Path) -> Option<Metadata> {
+    let text = path.as_os_str().to_str()?;
+    let path = Path::new(text.trim_end_matches('/'));
+    std::fs::metadata(if path.as_os_str().is_empty() { Path::new("/") } else { path }).ok()
+}
+
+/// The path without `.` and, where they cancel out, `..`.
+fn clean(path: &Path) -> String {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(clean.components().next_back(), Some(Component::Normal(_))) => {
+                clean.pop();
+            }
+            other => clean.push(other),
+        }
+    }
+    if clean.as_os_str().is_empty() { ".".to_owned() } else { clean.display().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shown_paths_are_clean() {
+        for (path, expected) in [
+            ("templates/a/../../scripts/./x.sh", "scripts/x.sh"),
+            ("./files/", "files"),
+            ("../x", "../x"),
+            (".", "."),
+            ("/a/../b", "/b"),
+        ] {
+            assert_eq!(clean(Path::new(path)), expected);
+        }
+    }
+
+    #[test]
+    fn a_trailing_slash_is_no_hindrance() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f"), "").unwrap();
+        assert!(metadata(&folder.path().join("f/")).unwrap().is_file());
+        assert!(metadata(&folder.path().join("g")).is_none());
+        assert!(metadata(Path::new("/")).unwrap().is_dir());
+        assert!(metadata(Path::new("a\0b")).is_none());
+    }
+}

@@ -1,0 +1,150 @@
+//! `provisioners`: what is done in the guest, with Packer's names and meaning.
+
+use std::time::Duration;
+
+use super::fields::{Fields, Reader, Unsupported, items};
+use super::nearest::suggestion;
+use super::paths::{Search, Want};
+use super::scalar;
+use super::yaml::Node;
+use super::{Action, FileCopy, FileSource, Provisioner};
+use crate::error::Problem;
+
+mod shell;
+
+/// Longest label made of a line of a script, characters.
+const LABEL: usize = 60;
+
+/// Packer's and its plugins' provisioners that have no counterpart here.
+const UNSUPPORTED: [&str; 16] = [
+    "ansible",
+    "ansible-local",
+    "breakpoint",
+    "chef-client",
+    "chef-solo",
+    "hcp-sbom",
+    "inspec",
+    "powershell",
+    "puppet-masterless",
+    "puppet-server",
+    "salt-masterless",
+    "shell-local",
+    "sleep",
+    "windows-restart",
+    "windows-shell",
+    "goss",
+];
+
+/// Reads a list of provisioners; faulty ones are reported and left out.
+pub(super) fn read(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Vec<Provisioner> {
+    let items = items(node, reader.problems).unwrap_or_default();
+    items.iter().filter_map(|item| one(reader, item, search)).collect()
+}
+
+fn one(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<Provisioner> {
+    let mut fields = Fields::of(node, reader.problems)?;
+    let type_node = fields.required("type", reader.problems)?;
+    let kind = reader.public(type_node)?;
+    let common = common(reader, &mut fields);
+    let (label, action) = match kind.as_str() {
+        "shell" => shell::read(reader, fields, search).map(|(label, shell)| (label, Action::Shell(shell))),
+        "file" => file(reader, fields, search).map(|copy| (copy.destination.masked().to_owned(), Action::File(copy))),
+        _ => {
+            reader.problems.add(unknown(type_node, &kind));
+            None
+        }
+    }?;
+    let Common { name, pause_before, timeout } = common?;
+    Some(Provisioner { label: name.unwrap_or(label), action, pause_before, timeout, location: node.location() })
+}
+
+fn unknown(node: &Node, kind: &str) -> Problem {
+    if UNSUPPORTED.contains(&kind) {
+        return Problem::at(node.location(), format!("provisioner `{kind}` is not supported yet"))
+            .hint("supported are `shell` and `file`");
+    }
+    let problem = Problem::at(node.location(), format!("unknown provisioner `{kind}`"));
+    match suggestion(kind, ["shell", "file"]) {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
+}
+
+/// What every provisioner may say.
+struct Common {
+    name: Option<String>,
+    pause_before: Option<Duration>,
+    timeout: Option<Duration>,
+}
+
+fn common(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Common> {
+    let (name, pause, timeout) = (fields.get("name"), fields.get("pause_before"), fields.get("timeout"));
+    let name = reader.optional(name, Reader::text);
+    let pause_before = reader.optional(pause, |reader, node| reader.parse(node, scalar::duration));
+    let timeout = reader.optional(timeout, |reader, node| reader.parse(node, scalar::duration));
+    let name = name?.map(|name| shortened(name.masked())).filter(|name| !name.is_empty());
+    // Packer reads a timeout of zero as none.
+    Some(Common { name, pause_before: pause_before?, timeout: timeout?.filter(|timeout| !timeout.is_zero()) })
+}
+
+/// The first line with something in it, cut to a label's length.
+fn shortened(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    match line.char_indices().nth(LABEL) {
+        Some((cut, _)) => format!("{}…", line[..cut].trim_end()),
+        None => line.to_owned(),
+    }
+}
+
+fn file(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Search) -> Option<FileCopy> {
+    let source = fields.one_of(&["source", "sources", "content"], reader.problems);
+    let destination = fields.required("destination", reader.problems);
+    let (mode, direction, generated) = (fields.get("mode"), fields.get("direction"), fields.get("generated"));
+    let whose = "Packer's file provisioner";
+    fields.finish(Unsupported { whose, keys: "only except max_retries continue_on_error override" }, reader.problems);
+
+    let generated = reader.optional(generated, |reader, node| reader.parse(node, scalar::boolean));
+    let want = if generated.flatten() == Some(true) { Want::Generated } else { Want::Any };
+    let source = source.and_then(|(key, node)| match key {
+        "source" => search.find(reader, node, want).map(|path| FileSource::Paths(vec![path])),
+        "sources" => reader.some(node, |reader, node| search.find(reader, node, want)).map(FileSource::Paths),
+        _ => reader.text(node).map(FileSource::Content),
+    });
+    let destination = destination.and_then(|node| {
+        let destination = reader.text(node)?;
+        if destination.plain().is_empty() {
+            reader.at(node.location(), "the path is empty");
+            return None;
+        }
+        Some(destination)
+    });
+    let mode = reader.optional(mode, |reader, node| reader.parse(node, scalar::mode));
+    let direction = reader.optional(direction, self::direction);
+    generated?;
+    direction?;
+    Some(FileCopy { source: source?, destination: destination?, mode: mode? })
+}
+
+fn direction(reader: &mut Reader<'_>, node: &Node) -> Option<()> {
+    match reader.public(node)?.as_str() {
+        "upload" => return Some(()),
+        "download" => reader.at(node.location(), "direction `download` is not supported yet"),
+        other => {
+            let problem = Problem::at(node.location(), format!("unknown direction `{other}`"));
+            reader.problems.add(problem.hint("only `upload` is known here"));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_short() {
+        assert_eq!(shortened("\n  apt-get update\nmore"), "apt-get update");
+        assert_eq!(shortened(&"é".repeat(61)), format!("{}…", "é".repeat(60)));
+        assert_eq!(shortened(" \n"), "");
+    }
+}
