@@ -61,7 +61,8 @@ impl<'n> Fields<'n> {
         keys: &[&'static str],
         problems: &mut Problems,
     ) -> Option<(&'static str, &'n Node)> {
-        let found: Vec<_> = keys.iter().filter_map(|key| Some((*key, self.entry(key)?))).collect();
+        let mut found: Vec<_> = keys.iter().filter_map(|key| Some((*key, self.entry(key)?))).collect();
+        found.sort_by_key(|(_, entry)| entry.location());
         match found[..] {
             [] => {
                 let names: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
