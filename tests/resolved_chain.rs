@@ -1,5 +1,7 @@
 //! A healthy chain of three templates, checked in full.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -136,7 +138,7 @@ fn the_last_template_has_its_packages_and_its_parents_sealing() {
     assert_eq!(labels(&apps.provisioners), ["echo visa-apps 4096 vi", "/etc/sssd/sssd.conf", "/etc/sssd/conf.d/"]);
     let shell = shell(&apps.provisioners[0]);
     let ShellSource::Inline(lines) = &shell.source else { panic!("not inline") };
-    let lines: Vec<_> = lines.iter().map(|line| line.plain()).collect();
+    let lines: Vec<_> = lines.iter().map(visabuild::template::Text::plain).collect();
     assert_eq!(lines, ["echo visa-apps 4096 vi", "echo source {{ .HTTPIP }}"]);
     assert_eq!(shell.execute_command.plain(), "env {{ .Vars }} LC_ALL=fr_FR.UTF-8 {{ .Path }}");
     assert_eq!(shell.valid_exit_codes, [0, 3]);
@@ -186,6 +188,9 @@ fn alternatives_are_offered_in_order_and_recorded() {
             Some("name one: `source`, `debian`")
         )
     );
+    let mut open = inputs();
+    open.values.insert("guacd_method".to_owned(), Value::Plain("auto".to_owned()));
+    assert_eq!(project.alternatives(&[], &open).unwrap()[0].named, None);
     let lenient = resolve(&project, &[], &Inputs { lenient: true, ..inputs() }).unwrap();
     assert!(lenient.templates[1].alternatives.is_empty());
     assert!(copies(&lenient.templates[1].provisioners[2]).0[0].starts_with("method = auto\n"));
