@@ -31,12 +31,12 @@ pub(super) fn read(root: &Path, node: &Node, problems: &mut Problems) -> Vec<Dec
     let Some(mut fields) = Fields::of(node, problems) else { return Vec::new() };
     let templates = fields.required("templates", problems);
     fields.finish(Unsupported::NONE, problems);
-    let entries = templates.and_then(|node| entries(node, problems)).unwrap_or_default();
-    let declared = entries.iter().filter_map(|entry| declaration(root, entry, problems)).collect::<Vec<_>>();
-    if let (Some(node), []) = (templates, entries) {
+    let entries = templates.and_then(|node| entries(node, problems));
+    if let (Some(node), Some([])) = (templates, entries) {
         problems.at(node.location(), "no template is declared");
     }
-    declared
+    let entries = entries.unwrap_or_default();
+    entries.iter().filter_map(|entry| declaration(root, entry, problems)).collect()
 }
 
 fn declaration(root: &Path, entry: &Entry, problems: &mut Problems) -> Option<Declaration> {

@@ -61,7 +61,8 @@ impl<'n> Fields<'n> {
         keys: &[&'static str],
         problems: &mut Problems,
     ) -> Option<(&'static str, &'n Node)> {
-        let found: Vec<_> = keys.iter().filter_map(|key| Some((*key, self.entry(key)?))).collect();
+        let mut found: Vec<_> = keys.iter().filter_map(|key| Some((*key, self.entry(key)?))).collect();
+        found.sort_by_key(|(_, entry)| entry.location());
         match found[..] {
             [] => {
                 let names: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
@@ -149,23 +150,25 @@ impl Reader<'_> {
 
     /// A rendered string that is recorded as it is, so no secret may be in it.
     pub(super) fn public(&mut self, node: &Node) -> Option<String> {
+        self.without_secrets(node).map(|text| text.plain().to_owned())
+    }
+
+    fn without_secrets(&mut self, node: &Node) -> Option<Text> {
         let text = self.text(node)?;
-        match text.secrets().first() {
-            None => Some(text.plain().to_owned()),
-            Some(secret) => {
-                self.problems.at(node.location(), format!("the secret `{secret}` cannot be used here"));
-                None
-            }
+        if let Some(secret) = text.secrets().first() {
+            self.problems.at(node.location(), format!("the secret `{secret}` cannot be used here"));
+            return None;
         }
+        Some(text)
     }
 
     /// A rendered string that means something, such as a size.
     pub(super) fn parse<T>(&mut self, node: &Node, parse: fn(&str) -> Result<T, Expected>) -> Option<T> {
-        let text = self.public(node)?;
-        match parse(&text) {
+        let text = self.without_secrets(node)?;
+        match parse(text.plain()) {
             Ok(value) => Some(value),
             Err(Expected { what, hint }) => {
-                let message = format!("expected {what}, found `{text}`");
+                let message = format!("expected {what}, found `{}`", text.masked());
                 self.problems.add(Problem::at(node.location(), message).hint(hint));
                 None
             }

@@ -153,7 +153,7 @@ pub struct Template {
     pub name: String,
     /// The template that it extends.
     pub parent: Option<String>,
-    /// `packer.description`.
+    /// `packer.description`, masked.
     pub description: String,
     /// `packer.variables`, rendered.
     pub variables: BTreeMap<String, Text>,

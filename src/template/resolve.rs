@@ -154,6 +154,10 @@ impl<'a> Resolver<'a> {
         for (name, value) in &self.inputs.values {
             context.set(name, value.clone(), None);
         }
+        let own = |alternatives: &&Alternatives| chain.iter().any(|member| member.name == alternatives.template);
+        for alternatives in self.alternatives.iter().filter(own) {
+            context.set(&alternatives.variable, Value::Plain(AUTO.to_owned()), None);
+        }
         for (variable, chosen) in inherited.chosen.iter().chain(&self.inputs.choices) {
             context.set(variable, Value::Plain(chosen.value.clone()), None);
         }
@@ -222,7 +226,7 @@ impl<'a> Resolver<'a> {
         parent: Option<&Machine>,
     ) -> Option<Parts> {
         let reader = &mut Reader { context, problems: &mut self.problems };
-        let description = reader.optional(sections.description, Reader::public);
+        let description = reader.optional(sections.description, Reader::text);
         let variables = reader.optional(sections.variables, variables);
         let builder = builder::read(reader, sections.builders, parent, &template.location);
         let search = Search::template(&self.project.root, &template.name);
@@ -236,7 +240,7 @@ impl<'a> Resolver<'a> {
             }
         }
         Some(Parts {
-            description: description?.unwrap_or_default(),
+            description: description?.map(|description| description.masked().to_owned()).unwrap_or_default(),
             variables: variables?.unwrap_or_default(),
             builder: builder?,
             provisioners,

@@ -148,6 +148,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Option<Node>, Vec<Problem
     let start = Location { file: file.to_owned(), line: 1, column: 1 };
     let path = root.join(file);
     let size = match std::fs::metadata(&path) {
+        Ok(metadata) if !metadata.is_file() => return Err(vec![Problem::at(start, "not a file")]),
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(vec![Problem::at(start, format!("cannot be read: {error}"))]),
@@ -190,11 +191,13 @@ pub(super) fn parse(file: &Path, text: String) -> Result<Option<Node>, Vec<Probl
 fn value_problem(source: &Source, error: &serde_yaml::Error) -> Problem {
     let tab = source.text.lines().position(|line| line.starts_with('\t'));
     let mark = match (error.location(), tab) {
-        (Some(at), _) => Mark { line: at.line().max(1), column: at.column().max(1) },
+        // The parsers differ in what ends a line (U+0085), so only the number of the character counts.
+        (Some(at), _) => source.mark(at.index()),
         (None, Some(line)) => Mark { line: line + 1, column: 1 },
         (None, None) => Mark { line: 1, column: 1 },
     };
-    index::syntax_problem(source, mark, &error.to_string())
+    let message = error.to_string();
+    index::syntax_problem(source, mark, message.split(" at line ").next().unwrap_or(&message))
 }
 
 /// Joins values with their positions.

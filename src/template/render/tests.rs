@@ -118,6 +118,14 @@ fn faults_point_at_the_expression() {
 }
 
 #[test]
+fn a_template_cannot_contain_itself() {
+    for text in ["{% include 'text' %}", "{% extends 'text' %}"] {
+        let problems = render(&context(false), text).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains("ircular"), "{problems:?}");
+    }
+}
+
+#[test]
 fn no_message_quotes_a_secret() {
     let problems = render(&context(false), "{{ root_password | int }}").unwrap_err();
     assert!(!problems.join(" ").contains("hunter2"), "{problems:?}");

@@ -197,6 +197,9 @@ pub(super) fn syntax_problem(source: &Source, mark: Mark, message: &str) -> Prob
     if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
         return problem.hint("indent with spaces; YAML does not take tabs");
     }
+    if line.contains("{{") {
+        return problem.hint("put the whole string that has `{{` in quotes");
+    }
     problem
 }
 

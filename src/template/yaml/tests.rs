@@ -76,7 +76,7 @@ fn nothing_is_nothing() {
 
 #[test]
 fn faults_have_places() {
-    let cases: [(&str, &[&str]); 13] = [
+    let cases: [(&str, &[&str]); 14] = [
         ("a: 1\nb: 2\na: 3\n", &["f.yml:3:1: duplicate key `a`; it is already at 1:1"]),
         (
             "a: {{ v }}\n",
@@ -90,6 +90,12 @@ fn faults_have_places() {
             "- {% if \"x\" %}\n",
             &[
                 "f.yml:1:3: `{% if \"x\" %}` has no quotes, so YAML takes its braces for a mapping (write '{% if \"x\" %}')",
+            ],
+        ),
+        (
+            "a: [echo {{ v }}]\n",
+            &[
+                "f.yml:1:10: not valid YAML: while parsing a flow sequence, expected ',' or ']' (put the whole string that has `{{` in quotes)",
             ],
         ),
         ("a: [1\n", &["f.yml:2:1: not valid YAML: while parsing a flow sequence, expected ',' or ']'"]),

@@ -1,0 +1,523 @@
+//! Broken projects: what exactly is said about each, where, and what to do about it.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tempfile::TempDir;
+use visabuild::error::{Error, Kind, Problem};
+use visabuild::template::{Inputs, Value, load, resolve};
+
+const CONFIG: &str = "config.yml";
+const BASE: &str = "templates/base/manifest.yml";
+const BASE_ENVIRONMENT: &str = "templates/base/environment.yml";
+const APPS: &str = "templates/apps/manifest.yml";
+
+/// A sound project of two templates; each test breaks some of its files.
+const SOUND: [(&str, &str); 4] = [
+    (CONFIG, "templates:\n  base:\n  apps:\n    extends: base\n"),
+    (BASE, "packer:\n  builders:\n    - {type: bootstrap, suite: trixie}\n"),
+    (BASE_ENVIRONMENT, "environment:\n  locale: en_GB\n"),
+    (APPS, "packer:\n  provisioners: []\n"),
+];
+
+struct Broken {
+    folder: TempDir,
+    names: Vec<String>,
+    inputs: Inputs,
+}
+
+impl Broken {
+    /// The sound project with these files written over it.
+    fn project(files: &[(&str, &str)]) -> Self {
+        let broken = Self { folder: tempfile::tempdir().unwrap(), names: Vec::new(), inputs: Inputs::default() };
+        for (file, text) in SOUND.iter().chain(files) {
+            broken.write(file, text.as_bytes());
+        }
+        broken
+    }
+
+    fn write(&self, file: &str, bytes: &[u8]) {
+        let path = self.folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn without(self, file: &str) -> Self {
+        std::fs::remove_file(self.folder.path().join(file)).unwrap();
+        self
+    }
+
+    fn select(mut self, name: &str) -> Self {
+        self.names.push(name.to_owned());
+        self
+    }
+
+    fn value(mut self, name: &str, value: Value) -> Self {
+        self.inputs.values.insert(name.to_owned(), value);
+        self
+    }
+
+    fn error(&self) -> Error {
+        load(self.folder.path()).and_then(|project| resolve(&project, &self.names, &self.inputs)).unwrap_err()
+    }
+
+    /// Compares all problems, each as `place: message (hint)`.
+    #[track_caller]
+    fn says(self, expected: &[&str]) {
+        let error = self.error();
+        assert_eq!(error.kind(), Kind::Usage);
+        let said: Vec<String> = error.problem_list().iter().map(show).collect();
+        let folder = self.folder.path().display().to_string();
+        let said: Vec<String> = said.iter().map(|line| line.replace(&folder, "PROJECT")).collect();
+        assert_eq!(said.join("\n"), expected.join("\n"));
+    }
+}
+
+fn show(problem: &Problem) -> String {
+    problem.hint.as_ref().map_or_else(|| problem.to_string(), |hint| format!("{problem} ({hint})"))
+}
+
+#[test]
+fn the_sound_project_is_sound() {
+    let sound = Broken::project(&[]);
+    let project = load(sound.folder.path()).unwrap();
+    assert_eq!(resolve(&project, &[], &Inputs::default()).unwrap().templates.len(), 2);
+}
+
+// config.yml
+
+#[test]
+fn no_config() {
+    Broken::project(&[]).without(CONFIG).says(&["there is no config.yml in PROJECT \
+         (run visabuild in a project's folder, which has config.yml and templates/)"]);
+}
+
+#[test]
+fn empty_config() {
+    Broken::project(&[(CONFIG, "# nothing yet\n")])
+        .says(&["config.yml:1:1: no template is declared (declare them below `templates:`)"]);
+    Broken::project(&[(CONFIG, "templates: {}\n")]).says(&["config.yml:1:12: no template is declared"]);
+}
+
+#[test]
+fn config_of_wrong_types() {
+    Broken::project(&[(CONFIG, "- base\n")]).says(&["config.yml:1:1: expected a mapping, found a list"]);
+    Broken::project(&[(CONFIG, "templates: [base]\n")]).says(&["config.yml:1:12: expected a mapping, found a list"]);
+    Broken::project(&[(CONFIG, "templates:\n  base:\n  apps: base\n  more: {extends: [base]}\n")]).says(&[
+        "config.yml:3:9: expected a mapping, found a string",
+        "config.yml:4:19: expected a string, found a list",
+    ]);
+}
+
+#[test]
+fn unknown_keys_in_config() {
+    Broken::project(&[(CONFIG, "template:\n  base:\ntemplates:\n  base:\n    extend: x\n    colour: red\n")]).says(&[
+        "config.yml:1:1: unknown key `template` (did you mean `templates`?)",
+        "config.yml:5:5: unknown key `extend` (did you mean `extends`?)",
+        "config.yml:6:5: unknown key `colour` (known here: `extends`, `packages`)",
+    ]);
+}
+
+#[test]
+fn unknown_parent() {
+    Broken::project(&[(CONFIG, "templates:\n  base:\n  apps:\n    extends: bse\n")])
+        .says(&["config.yml:4:14: `apps` extends `bse`, which is not declared (did you mean `base`?)"]);
+}
+
+#[test]
+fn cycles() {
+    let config = "templates:\n  base:\n  a: {extends: b}\n  b: {extends: c}\n  c: {extends: a}\n  d: {extends: d}\n  e: {extends: a}\n";
+    let empty = "packer: {}\n";
+    let files = ["a", "b", "c", "d", "e"].map(|name| format!("templates/{name}/manifest.yml"));
+    let mut all: Vec<(&str, &str)> = files.iter().map(|file| (file.as_str(), empty)).collect();
+    all.push((CONFIG, config));
+    Broken::project(&all).says(&[
+        "config.yml:3:16: `a` extends `b` extends `c` extends `a` (remove one `extends:` of the circle)",
+        "config.yml:6:16: `d` extends itself (remove one `extends:` of the circle)",
+    ]);
+}
+
+#[test]
+fn names_that_are_no_names() {
+    Broken::project(&[(CONFIG, "templates:\n  base:\n  ../x:\n  -rf:\n")]).says(&[
+        "config.yml:3:3: `../x` cannot be the name of a template \
+         (use letters, digits, `.`, `_` and `-`, beginning with a letter or digit)",
+        "config.yml:4:3: `-rf` cannot be the name of a template \
+         (use letters, digits, `.`, `_` and `-`, beginning with a letter or digit)",
+    ]);
+}
+
+#[test]
+fn unknown_packages() {
+    let config = "templates:\n  base: {packages: [sssd, sss, nfs]}\n";
+    Broken::project(&[(CONFIG, config), ("packages/sssd/manifest.yml", "provisioner: []\n"), ("packages/nfs/x", "")])
+        .says(&[
+            "config.yml:2:27: unknown package `sss` (did you mean `sssd`?)",
+            "config.yml:2:32: `packages/nfs/manifest.yml` does not exist",
+            "packages/sssd/manifest.yml:1:1: unknown key `provisioner` (did you mean `provisioners`?)",
+        ]);
+}
+
+#[test]
+fn unknown_templates_on_the_command_line() {
+    Broken::project(&[]).select("bsae").select("visa-apps").says(&[
+        "unknown template `bsae` (did you mean `base`?)",
+        "unknown template `visa-apps` (known here: `base`, `apps`)",
+    ]);
+}
+
+// Files
+
+#[test]
+fn missing_manifest() {
+    Broken::project(&[("templates/apps/manifest.yaml", "")]).without(APPS).without(BASE).says(&[
+        "config.yml:2:3: `templates/base/manifest.yml` does not exist",
+        "config.yml:3:3: `templates/apps/manifest.yml` does not exist \
+         (the file `manifest.yaml` there would have to be called `manifest.yml`)",
+    ]);
+}
+
+#[test]
+fn yaml_faults_of_all_files_at_once() {
+    let broken = Broken::project(&[
+        (CONFIG, "templates:\n  base:\n  base:\n"),
+        (BASE, "packer: [\n"),
+        (BASE_ENVIRONMENT, "environment:\n\tlocale: x\n"),
+        (APPS, "packer: {}\n---\npacker: {}\n"),
+    ]);
+    broken.write("templates/apps/environment.yml", b"environment:\n  caf\xe9: x\n");
+    broken.says(&[
+        "config.yml:3:3: duplicate key `base`; it is already at 2:3",
+        "templates/apps/environment.yml:2:6: not UTF-8 text (save the file as UTF-8)",
+        "templates/apps/manifest.yml:2:1: a second YAML document begins here \
+         (keep one document in the file: remove `---` and what follows)",
+        "templates/base/environment.yml:2:2: not valid YAML: tabs disallowed within this context (block indentation) \
+         (indent with spaces; YAML does not take tabs)",
+        "templates/base/manifest.yml:2:1: not valid YAML: while parsing a node, did not find expected node content",
+    ]);
+}
+
+#[test]
+fn braces_without_quotes() {
+    let manifest = "packer:\n  description: {{ locale }}\n  builders:\n    - {type: bootstrap, suite: trixie}\n";
+    Broken::project(&[(BASE, manifest)]).says(&[
+        "templates/base/manifest.yml:2:16: `{{ locale }}` has no quotes, so YAML takes its braces for a mapping \
+         (write \"{{ locale }}\")",
+    ]);
+}
+
+#[test]
+fn environment_of_wrong_types() {
+    Broken::project(&[(BASE_ENVIRONMENT, "environment:\n  a: [1]\n  my-var: x\n  b: {c: d}\nenviroment: {}\n")]).says(
+        &[
+            "templates/base/environment.yml:2:6: expected a string, found a list",
+            "templates/base/environment.yml:3:3: `my-var` cannot be the name of a variable \
+         (use letters, digits and `_`, not beginning with a digit)",
+            "templates/base/environment.yml:4:6: expected a string, found a mapping",
+            "templates/base/environment.yml:5:1: unknown key `enviroment` (did you mean `environment`?)",
+        ],
+    );
+}
+
+#[test]
+fn an_unreadable_environment_makes_no_undefined_variables() {
+    let manifest = "packer:\n  description: \"{{ colour }}\"\n";
+    Broken::project(&[(BASE_ENVIRONMENT, "environment: [\n"), (APPS, manifest)]).says(&[
+        "templates/base/environment.yml:2:1: not valid YAML: while parsing a node, did not find expected node content",
+    ]);
+}
+
+// Builders
+
+#[test]
+fn no_builder_and_no_parent() {
+    Broken::project(&[(BASE, "packer:\n  description: x\n")])
+        .says(&["config.yml:2:3: template `base` has neither a parent nor a builder \
+         (add `extends:` in config.yml, or a builder of type `bootstrap`)"]);
+}
+
+#[test]
+fn builders_in_the_wrong_place() {
+    Broken::project(&[
+        (BASE, "packer:\n  builders:\n    - type: qemu\n"),
+        (APPS, "packer:\n  builders:\n    - type: bootstrap\n      suite: trixie\n"),
+    ])
+    .says(&[
+        "templates/apps/manifest.yml:3:13: a `bootstrap` builder makes a first disk, but this template has its parent's \
+         (write `type: qemu`, or drop the builder)",
+        "templates/base/manifest.yml:3:13: a `qemu` builder starts from the parent's disk, but this template has no parent \
+         (add `extends:` in config.yml, or write `type: bootstrap`)",
+    ]);
+}
+
+#[test]
+fn options_of_packer_that_are_not_supported() {
+    let builder = "packer:\n  builders:\n    - type: qemu\n      boot_command: []\n      ssh_usernam: root\n      memry: 4\n      qemuargs: []\n";
+    Broken::project(&[(APPS, builder)]).says(&[
+        "templates/apps/manifest.yml:4:7: `boot_command` is an option of Packer's qemu builder that visabuild does not support yet",
+        "templates/apps/manifest.yml:5:7: unknown key `ssh_usernam` \
+         (`ssh_username` is an option of Packer's qemu builder, not supported yet)",
+        "templates/apps/manifest.yml:6:7: unknown key `memry` (did you mean `memory`?)",
+        "templates/apps/manifest.yml:7:7: `qemuargs` is an option of Packer's qemu builder that visabuild does not support yet",
+    ]);
+}
+
+#[test]
+fn scalars_of_wrong_form() {
+    let builder = "packer:\n  builders:\n    - type: qemu\n      memory: 4G\n      cpus: two\n      disk_size: 10GB\n      ssh_timeout: 30\n      headless: maybe\n      format: raw\n      disk_image: no\n";
+    Broken::project(&[(APPS, builder)]).says(&[
+        "templates/apps/manifest.yml:4:15: expected a whole number from 1, found `4G` (write it without a unit, like `4096`)",
+        "templates/apps/manifest.yml:5:13: expected a whole number from 1, found `two` (write it without a unit, like `4096`)",
+        "templates/apps/manifest.yml:6:18: expected a size, found `10GB` (write it like `10G`, `40960M` or `40960` (MiB))",
+        "templates/apps/manifest.yml:7:20: expected a duration, found `30` (write it with a unit, like `30s`, `5m` or `1m30s`)",
+        "templates/apps/manifest.yml:8:17: expected a boolean, found `maybe` (write `true` or `false`)",
+        "templates/apps/manifest.yml:9:15: format `raw` is not supported yet, only `qcow2`",
+        "templates/apps/manifest.yml:10:19: `disk_image` cannot be false: the disk is the parent's",
+    ]);
+}
+
+#[test]
+fn bootstrap_of_wrong_form() {
+    let builder = "packer:\n  builders:\n    - type: bootstrap\n      components: main contrib\n      variant: minbas\n      packages: [\"-o\"]\n";
+    Broken::project(&[(BASE, builder)]).says(&[
+        "templates/base/manifest.yml:3:7: `suite` is missing",
+        "templates/base/manifest.yml:4:19: expected a list, found a string",
+        "templates/base/manifest.yml:5:16: unknown mmdebstrap variant `minbas` (did you mean `minbase`?)",
+        "templates/base/manifest.yml:6:18: expected one word, found `-o` \
+         (write a name without spaces or commas, not beginning with `-`)",
+    ]);
+}
+
+#[test]
+fn builders_that_are_too_many_or_unknown() {
+    let two = "packer:\n  builders:\n    - {type: qemu}\n    - {type: qemu}\n";
+    Broken::project(&[(APPS, two)])
+        .says(&["templates/apps/manifest.yml:4:7: a template has one builder; this is the second"]);
+    let unknown = "packer:\n  builders:\n    - {type: virtualbox-iso}\n";
+    Broken::project(&[(APPS, unknown)]).says(&[
+        "templates/apps/manifest.yml:3:14: unknown builder type `virtualbox-iso` (known here: `bootstrap`, `qemu`)",
+    ]);
+}
+
+// Provisioners
+
+#[test]
+fn keys_of_manifests() {
+    let manifest = "packer:\n  provisoners: []\n  variables: [a]\n  description: {a: b}\nseals: {}\n";
+    Broken::project(&[(APPS, manifest)]).says(&[
+        "templates/apps/manifest.yml:2:3: unknown key `provisoners` (did you mean `provisioners`?)",
+        "templates/apps/manifest.yml:3:14: expected a mapping, found a list",
+        "templates/apps/manifest.yml:4:16: expected a string, found a mapping",
+        "templates/apps/manifest.yml:5:1: unknown key `seals` (did you mean `seal`?)",
+    ]);
+}
+
+#[test]
+fn provisioners_of_wrong_form() {
+    let manifest = r#"packer:
+  provisioners:
+    - shell
+    - inline: [a]
+    - type: shel
+    - type: ansible
+    - type: shell
+    - type: shell
+      inline: [a]
+      script: b
+    - type: shell
+      inline: echo
+      max_retries: 3
+      valid_exit_code: [1]
+    - type: shell
+      inline: []
+      environment_vars: [A, "1B=c"]
+      valid_exit_codes: [300]
+      execute_command: "sh {{ .Vars }}"
+    - type: shell
+      inline: [a]
+      execute_command: "{{ .EnvVarFile }} {{ .Path }}"
+"#;
+    Broken::project(&[(APPS, manifest)]).says(&[
+        "templates/apps/manifest.yml:3:7: expected a mapping, found a string",
+        "templates/apps/manifest.yml:4:7: `type` is missing",
+        "templates/apps/manifest.yml:5:13: unknown provisioner `shel` (did you mean `shell`?)",
+        "templates/apps/manifest.yml:6:13: provisioner `ansible` is not supported yet (supported are `shell` and `file`)",
+        "templates/apps/manifest.yml:7:7: one of `inline`, `script`, `scripts` is needed",
+        "templates/apps/manifest.yml:10:7: `script` cannot stand beside `inline`",
+        "templates/apps/manifest.yml:12:15: expected a list, found a string",
+        "templates/apps/manifest.yml:13:7: `max_retries` is an option of Packer's shell provisioner that visabuild does not support yet",
+        "templates/apps/manifest.yml:14:7: unknown key `valid_exit_code` (did you mean `valid_exit_codes`?)",
+        "templates/apps/manifest.yml:16:15: the list is empty",
+        "templates/apps/manifest.yml:17:26: expected `KEY=VALUE`, found `A`",
+        "templates/apps/manifest.yml:17:29: `1B` cannot be the name of an environment variable",
+        "templates/apps/manifest.yml:18:26: expected an exit code, found `300` (write a number from 0 to 255)",
+        "templates/apps/manifest.yml:19:24: `execute_command` does not run the script (the script's path is `{{ .Path }}`)",
+        "templates/apps/manifest.yml:22:24: `execute_command` has no variable `{{ .EnvVarFile }}` (known here: `Path`, `Vars`)",
+    ]);
+}
+
+#[test]
+fn files_that_are_not_there() {
+    let manifest = r#"packer:
+  provisioners:
+    - {type: shell, script: scripts/setup.sh}
+    - {type: shell, scripts: [/nowhere/x.sh, files]}
+    - {type: file, source: files/note/, destination: /etc}
+    - {type: file, source: ../base/manifest.yml, destination: ""}
+    - {type: file, source: "{{ pam_public_key }}", destination: /etc}
+"#;
+    Broken::project(&[(APPS, manifest), ("files/note", "")])
+        .value("pam_public_key", Value::Secret("/nowhere/key.pem".to_owned().into()))
+        .says(&[
+            "templates/apps/manifest.yml:3:29: `scripts/setup.sh` does not exist \
+             (looked for `templates/apps/scripts/setup.sh`, `scripts/setup.sh`)",
+            "templates/apps/manifest.yml:4:31: `/nowhere/x.sh` does not exist",
+            "templates/apps/manifest.yml:4:46: `files` is a folder, not a file",
+            "templates/apps/manifest.yml:5:28: `files/note` ends in a slash but is not a folder",
+            "templates/apps/manifest.yml:6:63: the path is empty",
+            "templates/apps/manifest.yml:7:28: `‹secret:pam_public_key›` does not exist",
+        ]);
+}
+
+#[test]
+fn files_of_packages_are_looked_for_where_packme_does() {
+    let config = "templates:\n  base: {packages: [sssd]}\n";
+    let package = "provisioners:\n  - {type: file, source: sssd.conf, destination: /etc/sssd}\n";
+    Broken::project(&[(CONFIG, config), ("packages/sssd/manifest.yml", package)])
+        .says(&["packages/sssd/manifest.yml:2:26: `sssd.conf` does not exist \
+         (looked for `packages/sssd/base/sssd.conf`, `packages/sssd/sssd.conf`, `sssd.conf`)"]);
+}
+
+#[test]
+fn file_provisioners_of_wrong_form() {
+    let manifest = r#"packer:
+  provisioners:
+    - {type: file, content: a}
+    - {type: file, content: a, source: b, destination: /c}
+    - {type: file, content: a, destination: /c, mode: u+x, direction: download}
+    - {type: file, content: a, destination: /c, direction: up, owner: root}
+"#;
+    Broken::project(&[(APPS, manifest)]).says(&[
+        "templates/apps/manifest.yml:3:7: `destination` is missing",
+        "templates/apps/manifest.yml:4:32: `source` cannot stand beside `content`",
+        "templates/apps/manifest.yml:5:55: expected a file mode, found `u+x` (write it in octal, like `\"0644\"`)",
+        "templates/apps/manifest.yml:5:71: direction `download` is not supported yet",
+        "templates/apps/manifest.yml:6:60: unknown direction `up` (only `upload` is known here)",
+        "templates/apps/manifest.yml:6:64: unknown key `owner` (known here: `type`, `name`, `pause_before`, `timeout`, \
+         `source`, `sources`, `content`, `destination`, `mode`, `direction`, `generated`)",
+    ]);
+}
+
+#[test]
+fn post_processors() {
+    let manifest = "packer:\n  post-processors:\n    - type: compress\n    - checksum\n    - - {type: manifest}\n      - {}\n  postprocessors: x\n";
+    let hint = "(remove it: the image is compressed and its manifest has checksums anyway)";
+    Broken::project(&[(APPS, manifest)]).says(&[
+        &format!("templates/apps/manifest.yml:3:7: post-processor `compress` is not supported yet {hint}"),
+        &format!("templates/apps/manifest.yml:4:7: post-processor `checksum` is not supported yet {hint}"),
+        &format!("templates/apps/manifest.yml:5:9: post-processor `manifest` is not supported yet {hint}"),
+        "templates/apps/manifest.yml:6:9: `type` is missing",
+        "templates/apps/manifest.yml:7:19: expected a list, found a string",
+    ]);
+}
+
+// Variables, sealing, alternatives
+
+#[test]
+fn undefined_variables() {
+    let manifest = "packer:\n  description: \"é {{ local }}\"\n  provisioners:\n    - type: shell\n      inline:\n        - |\n          one\n          two {{ locale }} {{ colour }}\n";
+    Broken::project(&[(APPS, manifest)]).says(&[
+        "templates/apps/manifest.yml:2:22: undefined variable `local` (did you mean `locale`?)",
+        "templates/apps/manifest.yml:8:31: undefined variable `colour` (set it in templates/apps/environment.yml)",
+    ]);
+}
+
+#[test]
+fn templates_written_for_jinja() {
+    let manifest = "packer:\n  description: \"{{ locale | default('x') }}\"\n  variables:\n    a: \"{{ locale.upper() }}\"\n    b: \"{% if locale %}\"\n";
+    Broken::project(&[(APPS, manifest)]).says(&[
+        "templates/apps/manifest.yml:2:37: template: found string but expected identifier \
+         (tera names arguments: `default(value='x')`)",
+        "templates/apps/manifest.yml:4:19: template: function calls are only allowed at the first element of a chain \
+         (tera has no methods: write `| upper`)",
+        "templates/apps/manifest.yml:5:22: template: unexpected end of input",
+    ]);
+}
+
+#[test]
+fn values_not_given_count_for_the_selected_chain_only() {
+    let seal = "packer:\n  builders:\n    - {type: bootstrap, suite: trixie}\nseal:\n  root_password: \"{{ root_password }}\"\n";
+    let apps = "packer:\n  provisioners:\n    - {type: file, source: \"{{ pam_public_key }}\", destination: /etc}\n";
+    let broken = |name: &str| {
+        let missing =
+            |option: &str, variable: &str| Value::Missing { option: option.into(), variable: variable.into() };
+        Broken::project(&[(BASE, seal), (APPS, apps)])
+            .value("root_password", missing("-rp/--root-password PW", "VISA_ROOT_PASSWORD"))
+            .value("pam_public_key", missing("-pp/--pam-public PATH", "VISA_PAM_PUBLIC_KEY"))
+            .select(name)
+    };
+    broken("base").says(&["`root_password` is used by template base but was not given \
+         (give it with -rp/--root-password PW or VISA_ROOT_PASSWORD)"]);
+    broken("apps").says(&[
+        "`pam_public_key` is used by template apps but was not given (give it with -pp/--pam-public PATH or VISA_PAM_PUBLIC_KEY)",
+        "`root_password` is used by templates base, apps but was not given \
+         (give it with -rp/--root-password PW or VISA_ROOT_PASSWORD)",
+    ]);
+}
+
+#[test]
+fn secrets_where_they_would_be_recorded() {
+    let manifest = "packer:\n  description: \"not recorded: {{ root_password }}\"\n  provisioners:\n    - {type: shell, inline: [a], remote_folder: \"/{{ root_password }}\"}\n";
+    Broken::project(&[(APPS, manifest)])
+        .value("root_password", Value::Secret("hunter2".to_owned().into()))
+        .says(&["templates/apps/manifest.yml:4:49: the secret `root_password` cannot be used here"]);
+}
+
+#[test]
+fn seals_of_wrong_form() {
+    let seal = "packer:\n  builders:\n    - {type: bootstrap, suite: trixie}\nseal:\n  root_pasword: x\n  ca_certificates: true\n  provisioners:\n    - {type: file, content: \"{{ colour }}\", destination: /x}\n";
+    Broken::project(&[(BASE, seal)]).says(&[
+        "templates/base/manifest.yml:5:3: unknown key `root_pasword` (did you mean `root_password`?)",
+        "templates/base/manifest.yml:6:20: expected `keep` or `remove`, found `true` \
+         (`keep` leaves the build host's certificate authorities in the image)",
+        "templates/base/manifest.yml:8:33: undefined variable `colour` (set it in templates/base/environment.yml)",
+    ]);
+}
+
+#[test]
+fn alternatives_of_wrong_form() {
+    let base = "packer:\n  builders:\n    - {type: bootstrap, suite: trixie}\nalternatives:\n  method:\n    source: {url: x}\n    auto: {}\n  other: {}\n  locale:\n    en_US: {urls: [\"https://example.org/{{ locale }}\"]}\n    de_DE:\n";
+    let apps = "alternatives:\n  locale:\n    a:\n";
+    Broken::project(&[(BASE, base), (APPS, apps)]).says(&[
+        "templates/base/environment.yml:2:11: `locale` has no alternative `en_GB` (known here: `en_US`, `de_DE`, `auto`)",
+        "templates/base/manifest.yml:6:14: unknown key `url` (did you mean `urls`?)",
+        "templates/base/manifest.yml:7:5: an alternative cannot be called `auto`",
+        "templates/base/manifest.yml:8:3: `other` has no alternatives",
+    ]);
+}
+
+#[test]
+fn problems_of_a_template_that_is_not_selected_do_not_hinder() {
+    let broken = Broken::project(&[(APPS, "packer:\n  provisoners: []\n")]).select("base");
+    let project = load(broken.folder.path()).unwrap();
+    let names: Vec<String> = broken.names.clone();
+    assert_eq!(resolve(&project, &names, &Inputs::default()).unwrap().templates.len(), 1);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_no_project() {
+    let error = load(Path::new("/nowhere")).unwrap_err();
+    assert_eq!(error.problem_list()[0].to_string(), "there is no config.yml in /nowhere");
+    assert_eq!(error.kind().exit_code(), 2);
+}
+
+#[test]
+fn alternatives_report_everything_too() {
+    let manifest = "packer:\n  description: \"{{ colour }}\"\n";
+    let broken = Broken::project(&[(APPS, manifest)]);
+    let inputs = Inputs { values: BTreeMap::new(), ..Inputs::default() };
+    let error = load(broken.folder.path()).unwrap().alternatives(&[], &inputs).unwrap_err();
+    assert_eq!(error.problem_list().len(), 1);
+}
