@@ -2,5 +2,7 @@
 
 pub mod error;
 pub mod event;
+pub mod lines;
+pub mod machine;
 pub mod process;
 pub mod template;
