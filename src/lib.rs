@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod event;
+pub mod guest;
 pub mod lines;
 pub mod machine;
 pub mod process;
