@@ -6,4 +6,5 @@ pub mod guest;
 pub mod lines;
 pub mod machine;
 pub mod process;
+pub mod provision;
 pub mod template;
