@@ -3,11 +3,15 @@
 pub mod cache;
 pub mod error;
 pub mod event;
+pub mod guest;
 pub mod image;
+mod lines;
+pub mod machine;
 pub mod pam_key;
 pub mod pem;
 pub mod plan;
 pub mod preflight;
 pub mod process;
+pub mod provision;
 pub mod report;
 pub mod template;

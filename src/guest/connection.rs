@@ -1,0 +1,286 @@
+//! Connections to the guest: made, held, made again.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use russh::client::{self, Handle};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::host_key::{ConnectError, Judge};
+use super::{HostKey, Key, Outcome};
+use crate::error::{Error, Kind, Result};
+use crate::machine::{Ended, Watch};
+
+/// Pause between two attempts; an attempt at a guest that has no sshd yet fails at once.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How long the first attempt waits for sshd's banner. QEMU accepts a forwarded connection before
+/// the guest answers, and its first packets may be lost: a new attempt is better than a long wait.
+const BANNER_FIRST: Duration = Duration::from_secs(2);
+
+/// How long a later attempt waits at most: an emulated guest may be slow to fork sshd.
+const BANNER_LONGEST: Duration = Duration::from_secs(15);
+
+/// How long key exchange and login may take once the banner was there.
+const LOGIN: Duration = Duration::from_secs(60);
+
+/// How long the reason of a lost connection may lag behind its loss.
+const REASON: Duration = Duration::from_secs(1);
+
+/// Where the guest is and how to get in.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// The forwarded port.
+    pub address: SocketAddr,
+    /// The account.
+    pub user: String,
+    /// The key that opens it.
+    pub key: Key,
+    /// The guest's host key; shared by all connections to one guest.
+    pub host_key: HostKey,
+    /// The machine that the guest runs on: its end ends all waiting.
+    pub watch: Watch,
+    /// Ends all waiting.
+    pub cancel: CancellationToken,
+}
+
+/// A guest that can be worked with over SSH.
+pub struct Guest {
+    endpoint: Endpoint,
+    /// How long the guest may take to answer, at first and after a reboot.
+    patience: Duration,
+    pub(super) session: Session,
+}
+
+impl std::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guest").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// One connection.
+pub(super) struct Session {
+    pub handle: Handle<Judge>,
+    /// Fires when the connection is gone.
+    pub closed: CancellationToken,
+    /// How often the guest had been reset when the connection was made.
+    resets: u64,
+}
+
+impl Guest {
+    /// Connects, trying again until the guest answers or `patience` is over.
+    ///
+    /// # Errors
+    /// The guest does not answer in time (the last cause is told), offers another host key than
+    /// before, the machine ends, or the build is cancelled.
+    pub async fn connect(endpoint: Endpoint, patience: Duration) -> Result<Self> {
+        let session = Session::open(&endpoint, patience).await?;
+        Ok(Self { endpoint, patience, session })
+    }
+
+    /// Drops the connection and makes a new one.
+    ///
+    /// # Errors
+    /// As [`Guest::connect`].
+    pub async fn reconnect(&mut self) -> Result<()> {
+        self.session = Session::open(&self.endpoint, self.patience).await?;
+        Ok(())
+    }
+
+    /// Waits for the guest to be back after its connection was lost on purpose. A guest that is
+    /// shutting down may still let one in: that connection is waited out.
+    ///
+    /// # Errors
+    /// As [`Guest::connect`]; the whole may take as long as one connection.
+    pub async fn come_back(&mut self) -> Result<()> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.session = Session::open(&self.endpoint, left).await?;
+            if !self.is_stopping().await? {
+                return Ok(());
+            }
+            if !self.lost_within(deadline.saturating_duration_since(Instant::now())).await? {
+                return Err(Error::build(format!("the guest was still on its way down after {:?}", self.patience)));
+            }
+        }
+    }
+
+    /// Waits up to `limit` for the connection to be lost; says whether it was.
+    ///
+    /// # Errors
+    /// The machine ends, or the build is cancelled.
+    pub async fn lost_within(&self, limit: Duration) -> Result<bool> {
+        let lost = async {
+            self.lost().await;
+            Ok(())
+        };
+        match timeout(limit, self.unless_ended(lost)).await {
+            Ok(result) => result.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Whether the guest's service manager is on its way down.
+    ///
+    /// # Errors
+    /// The machine ends, or the build is cancelled.
+    pub async fn is_stopping(&mut self) -> Result<bool> {
+        let mut state = String::new();
+        let question = "systemctl is-system-running 2>/dev/null";
+        let outcome = self.run_here(question, tokio::io::empty(), |_, line| state.push_str(line)).await?;
+        Ok(state == "stopping" || outcome == Outcome::Disconnected)
+    }
+
+    /// Tells the guest to power off; [`crate::machine::Running::shutdown`] waits for it.
+    ///
+    /// # Errors
+    /// The guest refuses, the machine ends in another way, or the build is cancelled.
+    pub async fn power_off(&mut self) -> Result<()> {
+        let mut said = String::new();
+        let command = "systemctl --no-block poweroff || poweroff";
+        let outcome = self.run_here(command, tokio::io::empty(), |_, line| said.push_str(line)).await;
+        match outcome {
+            Ok(Outcome::Exit(0) | Outcome::Signal(_) | Outcome::Disconnected) => Ok(()),
+            Ok(outcome) => Err(Error::build(format!("the guest cannot power off ({outcome})")).because(said)),
+            Err(_) if self.endpoint.watch.has_ended() == Some(Ended::PoweredOff) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the guest is and how to get in.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// How long the guest may take to answer, at first and after a reboot.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Waits until the connection is of no more use: closed, or to a guest that was reset.
+    pub(super) async fn lost(&self) {
+        tokio::select! {
+            () = self.session.closed.cancelled() => {}
+            () = self.endpoint.watch.reset_after(self.session.resets) => {}
+        }
+    }
+
+    /// Whether the connection is known to be of no more use.
+    pub fn is_lost(&self) -> bool {
+        self.session.closed.is_cancelled() || self.endpoint.watch.resets() > self.session.resets
+    }
+
+    /// Runs `work` unless the machine ends or the build is cancelled.
+    ///
+    /// # Errors
+    /// What `work` says, why the machine ended, or that the build was interrupted.
+    pub async fn unless_ended<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.endpoint.unless_ended(work).await
+    }
+
+    /// After a lost connection: the machine's end, if that is why.
+    pub(super) async fn reason_of_loss(&self) -> Result<()> {
+        match timeout(REASON, self.endpoint.watch.ended()).await {
+            Ok(ended) => Err(ended.into()),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Endpoint {
+    async fn unless_ended<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::new(Kind::Interrupted, "the build was stopped")),
+            ended = self.watch.ended() => Err(ended.into()),
+            result = work => result,
+        }
+    }
+}
+
+impl Session {
+    async fn open(endpoint: &Endpoint, patience: Duration) -> Result<Self> {
+        let mut cause = None;
+        let result = timeout(patience, endpoint.unless_ended(Self::open_sometime(endpoint, &mut cause))).await;
+        result.unwrap_or_else(|_| {
+            let address = endpoint.address;
+            let error = Error::build(format!("the guest did not answer SSH on {address} within {patience:?}"))
+                .hint("look at the serial log; `ssh_timeout` gives the guest more time");
+            Err(match cause {
+                Some(cause) => error.because(cause),
+                None => error,
+            })
+        })
+    }
+
+    async fn open_sometime(endpoint: &Endpoint, cause: &mut Option<ConnectError>) -> Result<Self> {
+        let mut banner = BANNER_FIRST;
+        loop {
+            match Self::attempt(endpoint, banner).await {
+                Ok(session) => return Ok(session),
+                Err(error @ ConnectError::HostKeyChanged { .. }) => {
+                    return Err(Error::build(error.to_string())
+                        .hint("another machine answers on the guest's port, or the guest made new host keys"));
+                }
+                Err(error) => *cause = Some(error),
+            }
+            banner = (banner * 2).min(BANNER_LONGEST);
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn attempt(endpoint: &Endpoint, banner: Duration) -> Result<Self, ConnectError> {
+        let resets = endpoint.watch.resets();
+        let stream = TcpStream::connect(endpoint.address).await?;
+        stream.set_nodelay(true)?;
+        timeout(banner, wait_for_banner(&stream))
+            .await
+            .map_err(|_| ConnectError::NotYet(format!("no banner within {banner:?}")))??;
+        timeout(LOGIN, Self::log_in(endpoint, stream, resets))
+            .await
+            .map_err(|_| ConnectError::NotYet(format!("no login within {LOGIN:?}")))?
+    }
+
+    async fn log_in(endpoint: &Endpoint, stream: TcpStream, resets: u64) -> Result<Self, ConnectError> {
+        let closed = CancellationToken::new();
+        let offered = Arc::new(Mutex::new(None));
+        let judge = Judge {
+            held: endpoint.host_key.clone(),
+            offered: Arc::clone(&offered),
+            _closed: closed.clone().drop_guard(),
+        };
+        let mut handle = client::connect_stream(Arc::new(config()), stream, judge).await?;
+        let result = handle.authenticate_publickey(endpoint.user.as_str(), endpoint.key.private()).await?;
+        if !result.success() {
+            return Err(ConnectError::NotYet(format!("the guest refuses the build's key for `{}`", endpoint.user)));
+        }
+        if let Some(key) = offered.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            endpoint.host_key.record(key);
+        }
+        Ok(Self { handle, closed, resets })
+    }
+}
+
+/// Waits until the other side says something, without taking it.
+async fn wait_for_banner(stream: &TcpStream) -> Result<(), ConnectError> {
+    match stream.peek(&mut [0]).await? {
+        0 => Err(ConnectError::NotYet("the connection is closed before sshd's banner".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn config() -> client::Config {
+    client::Config {
+        nodelay: true,
+        window_size: 8 << 20,
+        maximum_packet_size: 65535,
+        // A dead guest is noticed after two minutes; one that is only busy has that long to answer.
+        keepalive_interval: Some(Duration::from_secs(15)),
+        keepalive_max: 8,
+        ..client::Config::default()
+    }
+}

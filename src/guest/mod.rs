@@ -1,0 +1,20 @@
+//! The communicator: commands and files over SSH.
+//!
+//! Files go by `cat` and `tar` in ordinary sessions rather than by SFTP: the messages of the
+//! guest's own tools ("No space left on device") say more than SFTP's codes, many small files cost
+//! one round trip, and nothing beside a shell is needed in the guest.
+
+pub use connection::{Endpoint, Guest};
+pub use exec::Outcome;
+pub use host_key::HostKey;
+pub use key::Key;
+pub use quote::quote;
+pub use upload::{Target, file_mode};
+
+mod connection;
+mod exec;
+mod host_key;
+mod key;
+mod quote;
+mod tar;
+mod upload;

@@ -1,0 +1,214 @@
+//! The guest's serial console: a log, events, and what its lines say about the machine's fate.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::{Ended, Reporter};
+use crate::error::{Context, Kind, Result};
+use crate::event::{Event, Events};
+use crate::lines::Splitter;
+
+/// What a line on the serial console means.
+#[derive(Debug, PartialEq, Eq)]
+enum Finding {
+    /// The machine cannot go on.
+    Fatal(Ended),
+    /// The user should know.
+    Warning(&'static str),
+}
+
+#[derive(Clone, Copy)]
+enum Meaning {
+    Panic,
+    Emergency,
+    NoBoot,
+    Warning(&'static str),
+}
+
+/// What to look for: where in the line, the text, what it means.
+/// Prompts stand at the start of a line, so that a script that mentions one is not taken for it.
+const CHECKS: &[(bool, &str, Meaning)] = &[
+    (false, "Kernel panic - not syncing", Meaning::Panic),
+    (false, "BUG: unable to handle", Meaning::Panic),
+    (false, "kernel BUG at ", Meaning::Panic),
+    (true, "You are in emergency mode", Meaning::Emergency),
+    (true, "Give root password for maintenance", Meaning::Emergency),
+    (true, "Cannot open access to console, the root account is locked", Meaning::Emergency),
+    (true, "(initramfs)", Meaning::Emergency),
+    (true, "grub rescue>", Meaning::NoBoot),
+    (true, "grub>", Meaning::NoBoot),
+    (false, "No bootable option or device was found", Meaning::NoBoot),
+    (false, "No bootable device", Meaning::NoBoot),
+    (false, "Out of memory: Killed process", Meaning::Warning("the guest ran out of memory")),
+    (false, "EXT4-fs error", Meaning::Warning("the guest's file system is damaged")),
+    (false, ": soft lockup - CPU#", Meaning::Warning("the guest's processor was busy or starved for long")),
+];
+
+/// The meaning of `line`, which has no control characters.
+fn check(line: &str) -> Option<Finding> {
+    let line = line.trim_start();
+    let (_, _, meaning) =
+        CHECKS.iter().find(|(start, text, _)| if *start { line.starts_with(text) } else { line.contains(text) })?;
+    let line = line.trim_end().to_owned();
+    Some(match meaning {
+        Meaning::Panic => Finding::Fatal(Ended::KernelPanic { line }),
+        Meaning::Emergency => Finding::Fatal(Ended::EmergencyShell { line }),
+        Meaning::NoBoot => Finding::Fatal(Ended::NoBoot { line }),
+        Meaning::Warning(text) => Finding::Warning(text),
+    })
+}
+
+/// `text` without terminal control sequences (ECMA-48) and other control characters but the tab.
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character == '\x1b' {
+            skip_sequence(&mut characters);
+        } else if character == '\t' || !character.is_control() {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// Skips what follows an escape character: `[`, parameters and a final letter; `]` to its end (BEL);
+/// or intermediate characters and one more.
+fn skip_sequence(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match characters.next() {
+        Some('[') => {
+            characters.find(|c| matches!(c, '\x40'..='\x7e'));
+        }
+        Some(']') => {
+            characters.find(|c| matches!(c, '\x07' | '\x1b'));
+        }
+        Some('\x20'..='\x2f') => {
+            characters.next();
+        }
+        _ => {}
+    }
+}
+
+/// Where the console's lines go.
+pub(super) struct Console {
+    template: String,
+    events: Events,
+    reporter: Reporter,
+    log: File,
+}
+
+impl Console {
+    /// A console that appends to the file `log`; an earlier boot's lines stay.
+    pub(super) fn new(template: &str, events: &Events, reporter: Reporter, log: &Path) -> Result<Self> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .context(Kind::Host, || format!("opening the serial log {}", log.display()))?;
+        Ok(Self { template: template.to_owned(), events: events.clone(), reporter, log: file })
+    }
+
+    /// Follows the console to its end.
+    pub(super) async fn follow(mut self, mut serial: impl AsyncRead + Unpin) {
+        let mut splitter = Splitter::default();
+        let mut buffer = vec![0; 16 * 1024];
+        // An error (a reset connection) is the end too.
+        while let Ok(count @ 1..) = serial.read(&mut buffer).await {
+            splitter.push(&buffer[..count], |line| self.line(line));
+            // A prompt has no line end, and nothing follows it.
+            if let Some(Finding::Fatal(ended)) = check(&printable(&splitter.pending())) {
+                self.reporter.end(ended);
+            }
+        }
+        splitter.finish(|line| self.line(line));
+    }
+
+    fn line(&mut self, raw: &str) {
+        let line = printable(raw);
+        match check(&line) {
+            Some(Finding::Fatal(ended)) => self.reporter.end(ended),
+            Some(Finding::Warning(text)) => {
+                self.events.warn(Some(&self.template), format!("{text}: {}", line.trim()));
+            }
+            None => {}
+        }
+        // A line is short and the page cache takes it at once: not worth a thread. A full disk must
+        // not end the build for its log's sake.
+        let _ = self.log.write_all(format!("{}\n", self.events.redact(&line)).as_bytes());
+        self.events.emit(Event::Serial { template: self.template.clone(), line });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fatal_lines_are_known() {
+        for (line, expected) in [
+            ("[    3.141592] Kernel panic - not syncing: VFS: Unable to mount root fs", "the guest's kernel failed"),
+            ("[   10.0] BUG: unable to handle page fault for address: ffff", "the guest's kernel failed"),
+            ("[   10.0] kernel BUG at mm/slub.c:448!", "the guest's kernel failed"),
+            ("You are in emergency mode. After logging in, type", "the guest stopped in an emergency shell"),
+            ("Give root password for maintenance", "the guest stopped in an emergency shell"),
+            ("(initramfs) ", "the guest stopped in an emergency shell"),
+            ("grub rescue> ", "the machine found nothing to boot"),
+            ("BdsDxe: No bootable option or device was found.", "the machine found nothing to boot"),
+        ] {
+            let Some(Finding::Fatal(ended)) = check(line) else { panic!("{line:?} is not fatal") };
+            assert_eq!(ended.to_string(), format!("{expected}: {}", line.trim()));
+        }
+    }
+
+    #[test]
+    fn some_lines_only_warn() {
+        for line in [
+            "[  99.0] Out of memory: Killed process 412 (apt-get) total-vm:1kB",
+            "[  99.0] watchdog: BUG: soft lockup - CPU#1 stuck for 26s!",
+            "[  99.0] EXT4-fs error (device vda1): ext4_find_entry:1455",
+        ] {
+            assert!(matches!(check(line), Some(Finding::Warning(_))), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn ordinary_lines_mean_nothing() {
+        for line in [
+            "",
+            "Debian GNU/Linux 13 visa ttyS0",
+            "update-initramfs: Generating /boot/initrd.img (initramfs)",
+            "echo grub rescue>",
+            "[    1.0] Kernel command line: root=LABEL=root panic=30",
+            "[    2.0] systemd[1]: Reached target emergency.target - Emergency Mode.",
+        ] {
+            assert_eq!(check(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn control_sequences_are_taken_out() {
+        assert_eq!(
+            printable("\x1b[0;1;32m  OK  \x1b[0m] \x1b]0;title\x07Started\x1b(B\tx\x08\x1b[?2004h"),
+            "  OK  ] Started\tx"
+        );
+        assert_eq!(printable("cut \x1b["), "cut ");
+    }
+
+    #[tokio::test]
+    async fn a_prompt_without_a_line_end_is_seen_and_all_is_logged() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("serial.log");
+        let (reporter, watch) = super::super::Watch::channel();
+        let console = Console::new("t", &Events::none(), reporter, &log).unwrap();
+        let (mut guest, serial) = tokio::io::duplex(64);
+        let follow = tokio::spawn(console.follow(serial));
+        tokio::io::AsyncWriteExt::write_all(&mut guest, b"Begin: mounting\r\n\x1b[1m(initramfs) ").await.unwrap();
+        assert_eq!(watch.ended().await, Ended::EmergencyShell { line: "(initramfs)".into() });
+        drop(guest);
+        follow.await.unwrap();
+        assert_eq!(std::fs::read_to_string(log).unwrap(), "Begin: mounting\n(initramfs) \n");
+    }
+}

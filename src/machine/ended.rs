@@ -1,0 +1,173 @@
+//! Why a machine ended, or can no longer go on.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::error::{Error, Kind};
+
+/// Why a machine ended, or can no longer go on. `Display` is a sentence for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The guest powered itself off.
+    PoweredOff,
+    /// QEMU ended by itself.
+    Exited {
+        /// Its exit code.
+        code: i32,
+        /// The last lines of its standard error.
+        stderr: String,
+    },
+    /// QEMU was killed.
+    Killed {
+        /// The signal's number (signal(7)).
+        signal: i32,
+        /// The last lines of its standard error.
+        stderr: String,
+    },
+    /// visabuild itself stopped the machine.
+    Stopped,
+    /// The guest's kernel panicked or hit a bug of its own.
+    KernelPanic {
+        /// What it said on the serial console.
+        line: String,
+    },
+    /// The guest waits at an emergency shell for somebody to type.
+    EmergencyShell {
+        /// What it said on the serial console.
+        line: String,
+    },
+    /// Firmware or boot loader found nothing to boot.
+    NoBoot {
+        /// What it said on the serial console.
+        line: String,
+    },
+    /// The host has no space for what the guest writes.
+    DiskFull {
+        /// The disk's file.
+        path: PathBuf,
+        /// What is free on its file system, bytes, where it is known.
+        free: Option<u64>,
+    },
+    /// Reading or writing a disk's file failed on the host.
+    IoError {
+        /// The disk's file.
+        path: PathBuf,
+        /// `read` or `write`.
+        operation: String,
+        /// The operating system's message.
+        reason: String,
+    },
+    /// QEMU stopped the guest and says no more than this.
+    Paused {
+        /// QEMU's run state (QMP `RunState`), for example `internal-error`.
+        state: String,
+        /// The last lines of QEMU's standard error.
+        stderr: String,
+    },
+}
+
+impl Ended {
+    fn stderr(&self) -> Option<&str> {
+        match self {
+            Self::Exited { stderr, .. } | Self::Killed { stderr, .. } | Self::Paused { stderr, .. } => Some(stderr),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::DiskFull { .. } => Some("make space there, or move the cache with XDG_CACHE_HOME"),
+            Self::Killed { signal: 9, .. } => {
+                Some("if nobody did that, the host ran out of memory: see its kernel log")
+            }
+            Self::KernelPanic { .. } | Self::EmergencyShell { .. } | Self::NoBoot { .. } => {
+                Some("the serial log has what came before")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PoweredOff => f.write_str("the guest powered off"),
+            Self::Exited { code, .. } => write!(f, "QEMU ended by itself with exit code {code}"),
+            Self::Killed { signal, .. } => write!(f, "QEMU was killed by signal {signal}"),
+            Self::Stopped => f.write_str("the machine was stopped"),
+            Self::KernelPanic { line } => write!(f, "the guest's kernel failed: {line}"),
+            Self::EmergencyShell { line } => write!(f, "the guest stopped in an emergency shell: {line}"),
+            Self::NoBoot { line } => write!(f, "the machine found nothing to boot: {line}"),
+            Self::DiskFull { path, free } => {
+                write!(f, "no space left on the host for {}", path.display())?;
+                match free {
+                    Some(free) => write!(f, " ({} MiB free there)", free >> 20),
+                    None => Ok(()),
+                }
+            }
+            Self::IoError { path, operation, reason } => {
+                write!(f, "the host cannot {operation} {}: {reason}", path.display())
+            }
+            Self::Paused { state, .. } => write!(f, "QEMU stopped the guest ({state})"),
+        }
+    }
+}
+
+impl From<Ended> for Error {
+    fn from(ended: Ended) -> Self {
+        let kind = match ended {
+            Ended::DiskFull { .. } => Kind::Host,
+            _ => Kind::Build,
+        };
+        let mut error = Self::new(kind, ended.to_string());
+        if let Some(stderr) = ended.stderr().filter(|text| !text.is_empty()) {
+            error = error.because(stderr.to_owned());
+        }
+        match ended.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_a_sentence() {
+        let cases = [
+            (Ended::PoweredOff, "the guest powered off"),
+            (Ended::Exited { code: 1, stderr: String::new() }, "QEMU ended by itself with exit code 1"),
+            (Ended::Killed { signal: 9, stderr: String::new() }, "QEMU was killed by signal 9"),
+            (
+                Ended::DiskFull { path: "/c/d.qcow2".into(), free: Some(3 << 20) },
+                "no space left on the host for /c/d.qcow2 (3 MiB free there)",
+            ),
+            (
+                Ended::IoError { path: "/d".into(), operation: "read".into(), reason: "Input/output error".into() },
+                "the host cannot read /d: Input/output error",
+            ),
+            (
+                Ended::Paused { state: "internal-error".into(), stderr: String::new() },
+                "QEMU stopped the guest (internal-error)",
+            ),
+        ];
+        for (ended, sentence) in cases {
+            assert_eq!(ended.to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_the_hosts_fault_and_has_a_hint() {
+        let error = Error::from(Ended::DiskFull { path: "/d".into(), free: None });
+        assert_eq!(error.kind(), Kind::Host);
+        assert_eq!(error.hints().len(), 1);
+    }
+
+    #[test]
+    fn what_qemu_said_is_the_cause() {
+        let error = Error::from(Ended::Exited { code: 1, stderr: "qemu: broken".into() });
+        assert_eq!(error.chain(), ["QEMU ended by itself with exit code 1", "qemu: broken"]);
+    }
+}

@@ -1,0 +1,25 @@
+//! The virtual machine: QEMU's command line as data, its process, and what goes wrong with it.
+//!
+//! QEMU is driven directly rather than through libvirt: a build needs one throw-away machine that
+//! dies with its builder, started by an ordinary user, with a command line that can be shown and
+//! tested. libvirt would add a daemon, its own lifetime of machines and its own XML.
+//!
+//! A machine is described by [`Config`], started by [`Running::start`] and observed through
+//! [`Watch`], which says at once why it can no longer go on ([`Ended`]).
+
+pub use config::{Accelerator, Boot, Config, Display, Drive, Firmware, Format};
+pub use ended::Ended;
+pub use running::{PowerOff, Running, Start};
+pub use seed::{Seed, build_user_data, write_seed};
+pub use size::size_to_host;
+pub use watch::{Reporter, Watch};
+
+mod config;
+mod console;
+mod ended;
+mod qmp;
+mod running;
+mod seed;
+mod size;
+mod supervisor;
+mod watch;

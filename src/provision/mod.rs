@@ -1,0 +1,70 @@
+//! Provisioners with Packer's meaning, run in a guest over SSH.
+//!
+//! Where visabuild differs from Packer: an environment with secrets is never on a command line;
+//! missing folders above a destination are made; modes of copied files count only by the
+//! executable bit; a guest that shuts down after `expect_disconnect` is waited for.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::error::{Error, Result};
+use crate::event::Phase;
+use crate::guest::Guest;
+use crate::template::{Action, Provisioner, Text};
+
+mod command;
+mod environment;
+mod file;
+mod shell;
+
+/// What provisioners are told beside their own settings.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Where output goes; its template is the one being built.
+    pub phase: &'a Phase,
+    /// Set for every `shell` step; the step's own variables win.
+    pub environment: &'a [(String, Text)],
+    /// The builder's type, for `PACKER_BUILDER_TYPE`.
+    pub builder_type: &'a str,
+}
+
+/// Runs one provisioner to its end.
+///
+/// # Errors
+/// It fails, takes longer than its `timeout`, loses the guest without `expect_disconnect`, the
+/// machine ends, or the build is cancelled. The error names template, provisioner and its place in
+/// the manifest.
+pub async fn run(guest: &mut Guest, provisioner: &Provisioner, context: &Context<'_>) -> Result<()> {
+    let result = match provisioner.timeout {
+        None => run_unlimited(guest, provisioner, context).await,
+        Some(limit) => timeout(limit, run_unlimited(guest, provisioner, context))
+            .await
+            .unwrap_or_else(|_| Err(Error::build(format!("it did not end within its timeout of {limit:?}")))),
+    };
+    result.map_err(|error| {
+        let (template, label) = (context.phase.template(), &provisioner.label);
+        error.context(format!("template `{template}`: provisioner `{label}` ({}) failed", provisioner.location))
+    })
+}
+
+async fn run_unlimited(guest: &mut Guest, provisioner: &Provisioner, context: &Context<'_>) -> Result<()> {
+    pause(guest, provisioner.pause_before).await?;
+    match &provisioner.action {
+        Action::Shell(shell) => {
+            shell::run(guest, shell, context).await?;
+            pause(guest, shell.pause_after).await
+        }
+        Action::File(copy) => file::run(guest, copy, context).await,
+    }
+}
+
+async fn pause(guest: &Guest, duration: Option<Duration>) -> Result<()> {
+    let Some(duration) = duration else { return Ok(()) };
+    guest
+        .unless_ended(async {
+            sleep(duration).await;
+            Ok(())
+        })
+        .await
+}

@@ -1,0 +1,149 @@
+//! A real sshd on a port that the kernel chose: `sshd -i` for each accepted connection.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::process::Child;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use visabuild::guest::{Endpoint, Guest, HostKey, Key};
+use visabuild::machine::{Reporter, Watch};
+
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// More than any test needs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Sshd {
+    folder: TempDir,
+    pub address: SocketAddr,
+    pub key: Key,
+    connections: Arc<Mutex<Vec<Child>>>,
+    refuse: Arc<AtomicUsize>,
+    accepting: JoinHandle<()>,
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.drop_connections();
+    }
+}
+
+impl Sshd {
+    pub async fn start() -> Self {
+        assert!(Path::new(SSHD).exists(), "{SSHD} is missing: install openssh-server");
+        // sshd of root wants its privilege separation folder, which its service unit makes.
+        let _ = std::fs::create_dir("/run/sshd");
+        let folder = tempfile::Builder::new().prefix("vb").tempdir().unwrap();
+        let key = Key::generate().unwrap();
+        std::fs::write(folder.path().join("authorized"), key.authorized_line()).unwrap();
+        let at = folder.path().display();
+        let config = format!(
+            "HostKey {at}/host\nAuthorizedKeysFile {at}/authorized\nStrictModes no\nUsePAM no\nPidFile none\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
+        );
+        std::fs::write(folder.path().join("config"), config).unwrap();
+        make_host_key(folder.path());
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, refuse) = (Arc::<Mutex<Vec<Child>>>::default(), Arc::<AtomicUsize>::default());
+        let accepting = tokio::spawn({
+            let (connections, refuse) = (Arc::clone(&connections), Arc::clone(&refuse));
+            let path = folder.path().to_owned();
+            async move {
+                loop {
+                    let stream = listener.accept().await.unwrap().0.into_std().unwrap();
+                    if refuse.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                        continue;
+                    }
+                    stream.set_nonblocking(false).unwrap();
+                    let stream = OwnedFd::from(stream);
+                    let child = tokio::process::Command::new(SSHD)
+                        .args(["-i", "-f"])
+                        .arg(path.join("config"))
+                        .arg("-E")
+                        .arg(path.join("log"))
+                        .stdin(Stdio::from(stream.try_clone().unwrap()))
+                        .stdout(Stdio::from(stream))
+                        .stderr(Stdio::null())
+                        .process_group(0)
+                        .kill_on_drop(true)
+                        .spawn()
+                        .unwrap();
+                    connections.lock().unwrap().push(child);
+                }
+            }
+        });
+        Self { folder, address, key, connections, refuse, accepting }
+    }
+
+    /// Ends all connections as a reset machine would.
+    pub fn drop_connections(&self) {
+        for child in self.connections.lock().unwrap().drain(..) {
+            if let Some(pid) = child.id() {
+                let group = format!("-{pid}");
+                let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+            }
+        }
+    }
+
+    /// Closes the next `count` connections at once.
+    pub fn refuse_next(&self, count: usize) {
+        self.refuse.store(count, Ordering::SeqCst);
+    }
+
+    pub fn change_host_key(&self) {
+        std::fs::remove_file(self.folder.path().join("host")).unwrap();
+        make_host_key(self.folder.path());
+    }
+
+    /// A command that prints `up` and ends only with the test, even when it is orphaned.
+    pub fn endless(&self) -> String {
+        format!("echo up; while [ -d {} ]; do sleep 0.1; done", self.folder.path().display())
+    }
+
+    /// A folder for the test's own files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn endpoint(&self) -> (Endpoint, Reporter) {
+        let (reporter, watch) = Watch::channel();
+        let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+        let endpoint = Endpoint {
+            address: self.address,
+            user: user.trim().to_owned(),
+            key: self.key.clone(),
+            host_key: HostKey::default(),
+            watch,
+            cancel: CancellationToken::new(),
+        };
+        (endpoint, reporter)
+    }
+
+    pub async fn connect(&self) -> Guest {
+        Guest::connect(self.endpoint().0, PATIENCE).await.unwrap()
+    }
+}
+
+fn make_host_key(folder: &Path) {
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(folder.join("host"))
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
