@@ -3,4 +3,5 @@
 pub mod error;
 pub mod event;
 pub mod process;
+pub mod source;
 pub mod template;
