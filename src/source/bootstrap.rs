@@ -112,7 +112,7 @@ fn check_names(spec: &Bootstrap) -> Result<()> {
     if !plain(&spec.suite, "-") {
         return bad("a suite", &spec.suite);
     }
-    if !plain(&spec.variant, "-") {
+    if spec.variant != "-" && !plain(&spec.variant, "") {
         return bad("an mmdebstrap variant", &spec.variant);
     }
     if let Some(name) = spec.components.iter().find(|name| !plain(name, "-")) {
@@ -339,4 +339,79 @@ fn newest_kernel(boot: &Path) -> Result<Option<String>> {
 /// The numbers in a version, so that 6.12.107 is newer than 6.12.94.
 fn numbers(version: &str) -> Vec<u64> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(packages: &[&str]) -> Bootstrap {
+        Bootstrap {
+            suite: "trixie".to_owned(),
+            components: vec!["main".to_owned()],
+            variant: "minbase".to_owned(),
+            packages: packages.iter().map(|name| (*name).to_owned()).collect(),
+            disk_size: 4 << 30,
+            machine: crate::template::Machine::default(),
+        }
+    }
+
+    #[test]
+    fn arguments_name_files_instead_of_mirrors() {
+        let arguments =
+            mmdebstrap_arguments(&spec(&["sudo", "curl"]), "/w/root".as_ref(), "/w/s".as_ref(), "/w/c".as_ref());
+        assert_eq!(arguments[5..7], ["--include=sudo,curl", "--aptopt=/w/c"]);
+        assert_eq!(arguments[arguments.len() - 3..], ["trixie", "/w/root", "/w/s"]);
+    }
+
+    #[test]
+    fn the_file_system_fills_its_partition_and_no_more() {
+        let layout = Layout::new(4 << 30).unwrap();
+        let arguments = mke2fs_arguments(&layout, "/w/root".as_ref(), "/w/disk".as_ref());
+        assert_eq!(
+            arguments[9..],
+            [format!("offset={}", 102 << 20), "/w/disk".into(), format!("{}k", (4096 - 103) << 10)]
+        );
+    }
+
+    #[test]
+    fn apts_ways_to_name_a_package_are_taken() {
+        assert!(
+            check_names(&spec(&["g++", "libc6:amd64", "vim=2:9.1+dfsg~1-1", "curl/trixie-backports", "tasksel-"]))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn progress_counts_what_is_set_up() {
+        let mut progress = Progress::default();
+        let lines = ["Reading package lists...", "0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded."];
+        assert_eq!(lines.map(|line| progress.take(line)), [false, true]);
+        assert!(progress.take("Setting up sudo (1.9.16p2-3) ..."));
+        assert_eq!((progress.done, progress.total), (1, 2));
+        assert!(progress.take("Setting up curl (8.14) ...") && !progress.take("Setting up more (1) ..."));
+    }
+
+    #[test]
+    fn only_installed_packages_are_listed() {
+        let status = "Package: sudo\nStatus: install ok installed\nVersion: 1.9\nDescription: x\n Package: y\n\n\
+                      Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n";
+        let sudo = Package { name: "sudo".to_owned(), version: "1.9".to_owned() };
+        assert_eq!(parse_status(status), [sudo]);
+    }
+
+    #[test]
+    fn the_newest_kernel_with_an_initrd_is_taken() {
+        let boot = tempfile::tempdir().unwrap();
+        for name in [
+            "vmlinuz-6.12.94-a",
+            "initrd.img-6.12.94-a",
+            "vmlinuz-6.12.107-a",
+            "initrd.img-6.12.107-a",
+            "vmlinuz-7.0-a",
+        ] {
+            fs::write(boot.path().join(name), "").unwrap();
+        }
+        assert_eq!(newest_kernel(boot.path()).unwrap().as_deref(), Some("6.12.107-a"));
+    }
 }
