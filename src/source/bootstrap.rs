@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::apt::{Acquire, Mirrors};
+use super::apt::{Acquire, Mirrors, moving};
 use super::disk::{self, Layout, ROOT_LABEL};
 use super::keyring::{self, Keyring, Pinned};
 use super::{namespace, write_private};
@@ -165,6 +165,10 @@ impl Scratch {
         let pinned = host.keyring.as_ref();
         let keyring = keyring::find(&spec.suite, &host.mirrors, &host.acquire, pinned, &self.folder, cancel).await?;
         phase.events().info(Some(phase.template()), format!("{} is verified with {}", spec.suite, keyring.origin));
+        if host.mirrors.security.is_none() && !moving(&spec.suite) {
+            let text = "this host's APT configuration names no security mirror: the image will get no security updates";
+            phase.events().warn(Some(phase.template()), text);
+        }
         self.make_tree(spec, host, &keyring, phase, cancel).await?;
         self.configure(spec, host, cancel).await?;
         let packages = self.installed_packages()?;
@@ -187,7 +191,9 @@ impl Scratch {
         let text = host.mirrors.private_deb822(&spec.suite, &spec.components, &keys);
         write_private(&sources, text.expose_secret())?;
         let apt = self.path("mmdebstrap.conf");
-        write_private(&apt, host.acquire.configuration.expose_secret())?;
+        // APT's own user could not read a keyring in this private folder.
+        let configuration = format!("{}APT::Sandbox::User \"root\";\n", host.acquire.configuration.expose_secret());
+        write_private(&apt, &configuration)?;
 
         let run = namespace::run("mmdebstrap", mmdebstrap_arguments(spec, &self.tree(), &sources, &apt));
         let mut progress = Progress::default();

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::apt::{ARCHIVE_KEYRING, Acquire, Mirror, Mirrors};
+use super::apt::{ARCHIVE_KEYRING, Acquire, Mirror, Mirrors, moving};
 use super::write_private;
 use crate::error::{Context, Error, Kind, Result};
 use crate::process::Run;
@@ -102,7 +102,7 @@ impl Releases {
     ) -> Result<Self> {
         let configuration = configuration(mirrors, acquire, work)?;
         let mut files = Vec::new();
-        let security = mirrors.security.as_ref().filter(|_| !matches!(suite, "sid" | "unstable"));
+        let security = mirrors.security.as_ref().filter(|_| !moving(suite));
         let wanted = [(Some(&mirrors.main), suite.to_owned()), (security, format!("{suite}-security"))];
         for (mirror, suite) in wanted {
             let Some(mirror) = mirror else { continue };
@@ -218,6 +218,7 @@ fn single_package(folder: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::apt::read_sources;
 
     #[test]
     fn a_pinned_keyring_must_be_the_pinned_one() {
@@ -252,5 +253,36 @@ mod tests {
         let mirrors = Mirrors { main: Mirror::parse("http://mirror.example.org/debian").unwrap(), security: None };
         configuration(&mirrors, &Acquire::default(), folder.path()).unwrap();
         assert!(!folder.path().join("auth.conf").exists());
+    }
+
+    #[tokio::test]
+    #[ignore = "downloads package indexes"]
+    async fn the_hosts_signed_index_offers_a_keyring_that_verifies_the_suite() {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let mirrors = Mirrors::from_sources(&read_sources(Path::new("/etc/apt")).unwrap()).unwrap();
+        let acquire = Acquire::of_host(&cancel).await.unwrap();
+        let releases = Releases::download("trixie", &mirrors, &acquire, folder.path(), &cancel).await.unwrap();
+        let keyring = download_package(folder.path(), &cancel).await.unwrap();
+        assert!(releases.signed_by(&keyring, &cancel).await.unwrap());
+        fs::write(folder.path().join("none.gpg"), "").unwrap();
+        assert!(!releases.signed_by(&folder.path().join("none.gpg"), &cancel).await.unwrap());
+    }
+
+    #[tokio::test]
+    #[ignore = "asks the mirror"]
+    async fn a_suite_that_the_mirror_does_not_have_is_named_with_the_mirror() {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let mirrors = Mirrors::from_sources(&read_sources(Path::new("/etc/apt")).unwrap()).unwrap();
+        let (acquire, work) = (Acquire::default(), folder.path());
+        let error = find("no-such-suite", &mirrors, &acquire, None, work, &cancel).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Host);
+        assert!(
+            error.chain()[0].starts_with("cannot get the index of `no-such-suite` from http"),
+            "{:?}",
+            error.chain()
+        );
+        assert_eq!(error.hints()[0], "`mirror` sets another mirror");
     }
 }

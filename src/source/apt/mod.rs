@@ -146,7 +146,7 @@ impl Mirrors {
             let uri = url(mirror);
             format!("Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: {components}\nSigned-By: {keyring}\n")
         };
-        if matches!(suite, "sid" | "unstable") {
+        if moving(suite) {
             return paragraph(&self.main, suite.to_owned());
         }
         let mut text = paragraph(&self.main, format!("{suite} {suite}-updates"));
@@ -156,6 +156,11 @@ impl Mirrors {
         }
         text
     }
+}
+
+/// Whether `suite` is Debian's development suite, which has no updates and no security suite.
+pub(super) fn moving(suite: &str) -> bool {
+    matches!(suite, "sid" | "unstable")
 }
 
 fn security_mirror(sources: &[Source]) -> Result<Option<Mirror>> {
