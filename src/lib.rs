@@ -14,4 +14,5 @@ pub mod preflight;
 pub mod process;
 pub mod provision;
 pub mod report;
+pub mod source;
 pub mod template;
