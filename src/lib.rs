@@ -1,6 +1,7 @@
 //! Builds, proves and publishes VM images for research platforms such as VISA.
 
 pub mod cache;
+pub mod cli;
 pub mod error;
 pub mod event;
 pub mod guest;
@@ -9,6 +10,7 @@ mod lines;
 pub mod machine;
 pub mod pam_key;
 pub mod pem;
+pub mod pipeline;
 pub mod plan;
 pub mod preflight;
 pub mod process;

@@ -1,3 +1,7 @@
-//! The thin binary: parse, run, exit code.
+//! The thin binary: argv and environment in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    visabuild::cli::run(std::env::args_os(), std::env::vars_os()).into()
+}

@@ -107,13 +107,21 @@ fn shell(shell: Shell) -> Provisioner {
     provisioner(Action::Shell(shell))
 }
 
-fn copy(sources: &[&Path], contents_only: bool, destination: &Path, slash: &str, mode: Option<u32>) -> Provisioner {
-    let sources = sources.iter().map(|path| HostPath {
+fn scripts(paths: &[&Path]) -> ShellSource {
+    ShellSource::Scripts(paths.iter().map(|path| host_path(path, false)).collect())
+}
+
+fn host_path(path: &Path, contents_only: bool) -> HostPath {
+    HostPath {
         path: path.to_path_buf(),
         shown: path.file_name().unwrap().to_str().unwrap().to_owned(),
         contents_only,
         secrets: [].into(),
-    });
+    }
+}
+
+fn copy(sources: &[&Path], contents_only: bool, destination: &Path, slash: &str, mode: Option<u32>) -> Provisioner {
+    let sources = sources.iter().map(|path| host_path(path, contents_only));
     let destination = Text::public(format!("{}{slash}", destination.display()));
     provisioner(Action::File(FileCopy { source: FileSource::Paths(sources.collect()), destination, mode }))
 }
@@ -142,10 +150,10 @@ async fn scripts_run_in_order_without_their_carriage_returns() {
     let (one, two) = (bench.sshd.folder().join("one.sh"), bench.sshd.folder().join("two.sh"));
     fs::write(&one, "#!/bin/sh\r\necho one\r\n").unwrap();
     fs::write(&two, "#!/bin/sh\necho \"$PACKER_BUILDER_TYPE\"\n").unwrap();
-    let step = bench.shell(ShellSource::Scripts(vec![one.clone(), two]));
+    let step = bench.shell(scripts(&[&one, &two]));
     assert_eq!(bench.lines(&shell(step)).await, ["one", "qemu"]);
 
-    let mut binary = bench.shell(ShellSource::Scripts(vec![one]));
+    let mut binary = bench.shell(scripts(&[&one]));
     binary.binary = true;
     assert!(bench.failure(&shell(binary)).await.chain()[1].starts_with("exit code 12"));
 }
@@ -171,11 +179,8 @@ async fn a_failing_script_of_several_is_named() {
     let mut bench = Bench::new().await;
     let path = bench.sshd.folder().join("bad.sh");
     fs::write(&path, "#!/bin/sh\nexit 4\n").unwrap();
-    let step = bench.shell(ShellSource::Scripts(vec![path.clone(), path.clone()]));
-    assert_eq!(
-        bench.failure(&shell(step)).await.chain()[1..],
-        [format!("script {}", path.display()), "exit code 4".into()]
-    );
+    let step = bench.shell(scripts(&[&path, &path]));
+    assert_eq!(bench.failure(&shell(step)).await.chain()[1..], ["script bad.sh", "exit code 4"]);
 }
 
 #[tokio::test]
@@ -320,7 +325,7 @@ async fn bad_names_and_missing_scripts_are_told_before_anything_runs() {
     step.environment_vars = vec![("NOT-A-NAME".into(), "x".into())];
     let chain = bench.failure(&shell(step)).await.chain();
     assert_eq!(chain[1], "`NOT-A-NAME` cannot be the name of an environment variable");
-    let missing = bench.shell(ShellSource::Scripts(vec!["/nowhere.sh".into()]));
+    let missing = bench.shell(scripts(&[Path::new("/nowhere.sh")]));
     assert_eq!(bench.failure(&shell(missing)).await.chain()[1], "reading the script /nowhere.sh");
 }
 

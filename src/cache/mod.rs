@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Kind, Result};
 
-pub use layers::{Layer, LayerInfo, LayerStore};
+pub use layers::{BuildLock, Layer, LayerInfo, LayerStore};
 pub use sealed::SealedState;
 pub use secrets::{SecretTags, Secrets};
 pub use work::WorkFolder;

@@ -35,7 +35,9 @@ pub fn of(provisioner: &Provisioner) -> Result<Vec<InputFile>> {
         match &provisioner.action {
             Action::Shell(shell) => match &shell.source {
                 ShellSource::Inline(_) => Ok(Vec::new()),
-                ShellSource::Scripts(scripts) => scripts.iter().map(|script| file(script, name_of(script))).collect(),
+                ShellSource::Scripts(scripts) => {
+                    scripts.iter().map(|script| file(&script.path, name_of(&script.path))).collect()
+                }
             },
             Action::File(FileCopy { source: FileSource::Paths(paths), .. }) => {
                 let mut files = Vec::new();

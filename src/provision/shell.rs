@@ -44,9 +44,9 @@ pub(super) async fn run(guest: &mut Guest, shell: &Shell, context: &Context<'_>)
             for path in paths {
                 let wrap = |error: Error| match paths.len() {
                     1 => error,
-                    _ => error.context(format!("script {}", path.display())),
+                    _ => error.context(format!("script {}", path.shown)),
                 };
-                let script = read(path, shell.binary)?;
+                let script = read(&path.path, shell.binary)?;
                 run_script(guest, shell, &script, &environment, context).await.map_err(wrap)?;
             }
             Ok(())

@@ -232,7 +232,7 @@ impl Scratch {
         let copy = |from: String, to: &str| {
             let (from, to) = (boot.join(from), folder.join(to));
             fs::copy(&from, &to).context(Kind::Build, || format!("copying {} to {}", from.display(), to.display()))?;
-            Ok(to)
+            Ok::<_, Error>(to)
         };
         Ok((copy(format!("vmlinuz-{version}"), "vmlinuz")?, copy(format!("initrd.img-{version}"), "initrd.img")?))
     }

@@ -291,8 +291,8 @@ pub struct Shell {
 pub enum ShellSource {
     /// Lines of one script.
     Inline(Vec<Text>),
-    /// Script files on the host, in order; absolute or relative to the working directory.
-    Scripts(Vec<PathBuf>),
+    /// Script files on the host, in order.
+    Scripts(Vec<HostPath>),
 }
 
 /// The `file` provisioner, upload only.

@@ -1,7 +1,5 @@
 //! The `shell` provisioner.
 
-use std::path::{Path, PathBuf};
-
 use super::shortened;
 use crate::error::Problem;
 use crate::template::fields::{Fields, Reader, Unsupported, entries};
@@ -10,7 +8,7 @@ use crate::template::paths::{Search, Want};
 use crate::template::render::is_go_variable;
 use crate::template::scalar;
 use crate::template::yaml::Node;
-use crate::template::{Shell, ShellSource, Text};
+use crate::template::{HostPath, Shell, ShellSource, Text};
 
 const EXECUTE_COMMAND: &str = "chmod +x {{ .Path }}; {{ .Vars }} {{ .Path }}";
 const INLINE_SHEBANG: &str = "/bin/sh -e";
@@ -68,9 +66,9 @@ fn source(reader: &mut Reader<'_>, key: &str, node: &Node, search: &Search) -> O
     }
 }
 
-fn script(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<PathBuf> {
+fn script(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<HostPath> {
     reader.public(node)?;
-    search.find(reader, node, Want::File).map(|found| found.path)
+    search.find(reader, node, Want::File)
 }
 
 /// An inline script that begins with its own `#!` line keeps it, as in Packer.
@@ -94,7 +92,7 @@ fn label(source: &ShellSource) -> String {
             shortened(&lines.join("\n"))
         }
         ShellSource::Scripts(scripts) => {
-            let names = scripts.iter().filter_map(|script| Path::new(script).file_name());
+            let names = scripts.iter().filter_map(|script| script.path.file_name());
             names.map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(", ")
         }
     }

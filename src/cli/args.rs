@@ -1,0 +1,188 @@
+//! The commands and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
+
+use crate::image::Compression;
+
+/// Builds VM images for research platforms: templates in, bootable and sealed qcow2 out.
+#[derive(Debug, Parser)]
+#[command(name = "visabuild", version, about, long_about = None, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do; `build` if nothing is named.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+No command means build: `visabuild -pp key.pub -rp pw` builds every template of config.yml.
+Short spellings: -pp PATH, -rp PW, -hp URL, -np HOSTS, -nh (see `visabuild build --help`).
+Exit codes: 0 done; 2 the call or a file is wrong; 3 the host cannot do it; 4 the build failed;
+130 interrupted; 143 terminated.";
+
+const BUILD_HELP: &str = "\
+Short spellings: -pp PATH = --pam-public, -rp PW = --root-password, -hp URL = --http-proxy,
+-np HOSTS = --no-proxy, -nh = --not-headless.
+Results: OUTPUT/TEMPLATE/TEMPLATE.qcow2, TEMPLATE.manifest.json, build.log, serial.log; after a
+failure OUTPUT/TEMPLATE/failure/.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build templates and the templates they extend
+    #[command(after_help = BUILD_HELP)]
+    Build(BuildArgs),
+    /// Check config.yml, templates and their files; builds nothing
+    Validate(ProjectArgs),
+    /// Show what would be built, with fingerprints
+    Plan(PlanArgs),
+    /// Say whether this host can build, and what is missing
+    Doctor(DoctorArgs),
+}
+
+/// Where the project is and what its templates see.
+#[derive(Debug, Args)]
+pub struct ProjectArgs {
+    /// Templates to take, with the templates they extend; none means all
+    #[arg(value_name = "TEMPLATE")]
+    pub templates: Vec<String>,
+    /// Folder with config.yml and templates/
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    pub directory: PathBuf,
+    /// RSA public key (PEM) of the platform, for the PAM module
+    #[arg(long, value_name = "PATH", env = "VISA_PAM_PUBLIC_KEY", hide_env_values = true)]
+    pub pam_public: Option<PathBuf>,
+    /// Accept a key whose tokens are too long to ever log in through XRDP
+    #[arg(long)]
+    pub accept_key_size: bool,
+    /// Root's password for the console of the image
+    #[arg(long, value_name = "PW", env = "VISA_ROOT_PASSWORD", hide_env_values = true, conflicts_with = "lock_root")]
+    pub root_password: Option<SecretString>,
+    /// File whose first line is root's password
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["root_password", "lock_root"])]
+    pub root_password_file: Option<PathBuf>,
+    /// Ship no root password: root stays locked
+    #[arg(long)]
+    pub lock_root: bool,
+    /// Proxy for the build
+    #[arg(long, value_name = "URL", env = "VISA_HTTP_PROXY", hide_env_values = true)]
+    pub http_proxy: Option<String>,
+    /// Hosts that are reached without the proxy, separated by commas
+    #[arg(long, value_name = "HOSTS", env = "VISA_NO_PROXY_HOSTS", hide_env_values = true)]
+    pub no_proxy: Option<String>,
+    /// Package mirror; the build host's own if not set
+    #[arg(long, value_name = "URL", env = "VISABUILD_MIRROR", hide_env_values = true)]
+    pub mirror: Option<String>,
+    /// Certificate authority (PEM) that the guest trusts during the build; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub ca_cert: Vec<PathBuf>,
+    /// Show QEMU's own window
+    #[arg(long)]
+    pub not_headless: bool,
+    /// JSON lines on standard output instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// What the templates see.
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    /// How the guest's processor is made
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "auto", env = "VISABUILD_ACCEL")]
+    pub accel: AcceleratorChoice,
+    /// How the base disk is made
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    pub base: BaseChoice,
+    /// After a failure: remove the machine's disk, or keep it to look at
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "cleanup")]
+    pub on_error: OnError,
+    /// Build everything anew, also what is unchanged
+    #[arg(long)]
+    pub force: bool,
+    /// Virtual CPUs of the build machine [default: the template's, or the host's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub cpus: Option<u32>,
+    /// Memory of the build machine, MiB [default: the template's, or sized to the host]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(512..))]
+    pub memory: Option<u64>,
+    /// Folder for the results
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Compression of the qcow2: zstd (QEMU 5.1 and newer) or zlib
+    #[arg(long, value_name = "TYPE", env = "VISABUILD_COMPRESSION")]
+    pub compression: Option<Compression>,
+}
+
+/// Options of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// What the templates see.
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    /// Form of the plan
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
+    pub format: PlanFormat,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Package mirror to examine; the build host's own if not set
+    #[arg(long, value_name = "URL", env = "VISABUILD_MIRROR", hide_env_values = true)]
+    pub mirror: Option<String>,
+    /// Proxy for the build
+    #[arg(long, value_name = "URL", env = "VISA_HTTP_PROXY", hide_env_values = true)]
+    pub http_proxy: Option<String>,
+    /// Hosts that are reached without the proxy, separated by commas
+    #[arg(long, value_name = "HOSTS", env = "VISA_NO_PROXY_HOSTS", hide_env_values = true)]
+    pub no_proxy: Option<String>,
+    /// Folder for the results, whose free space is examined
+    #[arg(long, value_name = "DIR", default_value = "builds")]
+    pub output: PathBuf,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--accel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AcceleratorChoice {
+    /// KVM where it can really run a guest, else emulation
+    Auto,
+    /// KVM, or fail
+    Kvm,
+    /// Emulation
+    Tcg,
+}
+
+/// `--base`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BaseChoice {
+    /// The best way that works here
+    Auto,
+    /// mmdebstrap makes the root file system, the disk is assembled from it
+    Bootstrap,
+}
+
+/// `--on-error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnError {
+    /// Remove the disk; logs, screen and serial console are kept in `failure/`
+    Cleanup,
+    /// Keep the disk too, and say how to boot it
+    Keep,
+}
+
+/// `plan --format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}

@@ -1,0 +1,260 @@
+//! `visabuild build`.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
+
+use super::args::{AcceleratorChoice, BuildArgs, OnError};
+use super::project::Prepared;
+use super::signals::Signals;
+use super::{Environment, cache_folder, guest, print};
+use crate::cache::{Cache, WorkFolder, lock_file, try_lock};
+use crate::error::{Context, Error, Kind, Result};
+use crate::event::{Events, Level, Redactor, Subscriber};
+use crate::image::Compression;
+use crate::image::manifest::HostFacts;
+use crate::machine::{self, Display};
+use crate::pipeline::{self, Artifact, Results, Settings, Sizes};
+use crate::preflight::accelerator::{self, Accelerator, Request};
+use crate::preflight::{self, Finding, State};
+use crate::process::Run;
+use crate::report::{JsonLines, PlainLines, TemplateLogs, Terminal, size};
+use crate::source::apt::{Acquire, Mirrors};
+
+/// Why the base disk is made by bootstrap, for the output and the manifest.
+const BASE_REASON: &str = "bootstrap: the only way that this version has";
+
+/// Builds the selected templates and those they extend.
+pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Signals) -> Result<()> {
+    let prepared = Prepared::new(&args.project, environment, false, signals.cancel()).await?;
+    let detection = accelerator::detect();
+    let accelerator = accelerator::choose(request(args.accel), &detection)?;
+    let output = std::path::absolute(args.output.clone().unwrap_or_else(|| prepared.root.join("builds")))
+        .context(Kind::Usage, || "the output folder has no usable name")?;
+    let cache = Cache::open(&cache_folder(environment)?)?;
+    let _output_lock = lock_output(&output)?;
+    let (mut work, removed) = WorkFolder::new(&cache)?;
+    let events = events(&args, &prepared, work.path());
+    tell_beginning(&events, &args, &prepared, removed);
+
+    let results = Results {
+        cache,
+        output,
+        force: args.force,
+        compression: args.compression.unwrap_or(Compression::Zstd),
+        secrets: prepared.secrets.clone(),
+    };
+    if !pipeline::is_up_to_date(&prepared.plan, &results)? {
+        let reason = &detection.reason;
+        events.info(None, format!("accelerator: {accelerator} ({reason})"));
+        events.info(None, format!("base disk: {BASE_REASON}"));
+        check_host(&args, &prepared, &results, environment, &events).await?;
+    }
+    let settings = settings(&args, &prepared, results, accelerator, signals.cancel()).await?;
+    let artifacts = pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?;
+    if !args.project.json {
+        print(&summary(&artifacts));
+    }
+    Ok(())
+}
+
+fn request(choice: AcceleratorChoice) -> Request {
+    match choice {
+        AcceleratorChoice::Auto => Request::Auto,
+        AcceleratorChoice::Kvm => Request::Kvm,
+        AcceleratorChoice::Tcg => Request::Tcg,
+    }
+}
+
+/// Two builds into one folder would publish over each other.
+fn lock_output(output: &Path) -> Result<fs::File> {
+    fs::create_dir_all(output).map_err(|error| {
+        Error::host(format!("cannot make the output folder {}", output.display()))
+            .because(error)
+            .hint("choose another one with --output")
+    })?;
+    let lock = lock_file(&output.join(".lock"))?;
+    if try_lock(&lock)? {
+        return Ok(lock);
+    }
+    Err(Error::host(format!("another visabuild is building into {}", output.display()))
+        .hint("wait for it, or choose another folder with --output"))
+}
+
+fn events(args: &BuildArgs, prepared: &Prepared, work: &Path) -> Events {
+    let mut subscribers: Vec<Box<dyn Subscriber>> = vec![Box::new(TemplateLogs::new(work))];
+    if args.project.json {
+        subscribers.push(Box::new(JsonLines::new(io::stdout())));
+    }
+    if io::stderr().is_terminal() {
+        subscribers.push(Box::new(Terminal::new()));
+    } else if !args.project.json {
+        subscribers.push(Box::new(PlainLines::new(io::stderr())));
+    }
+    Events::new(subscribers, Redactor::new(prepared.hidden.iter().map(ExposeSecret::expose_secret)))
+}
+
+fn tell_beginning(events: &Events, args: &BuildArgs, prepared: &Prepared, removed: usize) {
+    if removed > 0 {
+        events.info(None, format!("removed the working files of {removed} earlier run(s) that were killed"));
+    }
+    if let Some(key) = &prepared.key {
+        events.info(None, format!("PAM public key: {}", key.summary()));
+        for note in &key.notes {
+            match note.level {
+                Level::Warning => events.warn(None, &note.text),
+                _ => events.info(None, &note.text),
+            }
+        }
+    }
+    if let Some(password) = prepared.hidden.first()
+        && args.project.root_password.is_some()
+        && password.expose_secret().len() < Redactor::SHORTEST
+    {
+        events.warn(None, "the root password is very short, and so cannot be taken out of logs where it appears");
+    }
+    let mut told = std::collections::BTreeSet::new();
+    for (variable, chosen) in prepared.plan.stages.iter().flat_map(|stage| &stage.alternatives) {
+        if told.insert(variable) {
+            events.info(None, format!("{variable}: {} ({})", chosen.value, chosen.how));
+            if let Some(warning) = &chosen.warning {
+                events.warn(None, warning);
+            }
+        }
+    }
+}
+
+/// Everything cheap is checked before anything slow begins.
+async fn check_host(
+    args: &BuildArgs,
+    prepared: &Prepared,
+    results: &Results,
+    environment: &Environment,
+    events: &Events,
+) -> Result<()> {
+    let options = super::doctor::options(super::doctor::Facts {
+        environment,
+        accelerator: request(args.accel),
+        cache: results.cache.root(),
+        output: &results.output,
+        proxy: &prepared.proxy,
+        mirrors: &prepared.mirrors,
+        suites: prepared
+            .plan
+            .stages
+            .iter()
+            .filter_map(|stage| stage.base.as_ref())
+            .map(|base| base.bootstrap.suite.clone())
+            .collect(),
+        pip_index: prepared.pip_index.as_ref(),
+        certificates: &prepared.certificates,
+        memory: machine::size_to_host(args.cpus, args.memory).1,
+        // The bootstrap itself looks for the keyring, where the base is not in the cache.
+        keyring: None,
+    });
+    let findings: Vec<Finding> = preflight::doctor::examine(&options).await?;
+    for finding in findings.iter().filter(|finding| finding.state == State::Warning) {
+        events.warn(None, format!("{}: {}", finding.name, finding.what));
+    }
+    preflight::check(&findings)
+}
+
+async fn settings(
+    args: &BuildArgs,
+    prepared: &Prepared,
+    results: Results,
+    accelerator: Accelerator,
+    cancel: &CancellationToken,
+) -> Result<Settings> {
+    let (cpus, memory) = machine::size_to_host(args.cpus, args.memory);
+    let (mirrors, acquire) = network(prepared, cancel).await?;
+    Ok(Settings {
+        keep_on_error: args.on_error == OnError::Keep,
+        accelerator: match accelerator {
+            Accelerator::Kvm => machine::Accelerator::Kvm,
+            Accelerator::Tcg => machine::Accelerator::Tcg,
+        },
+        insisted: Sizes { cpus: args.cpus, memory: args.memory },
+        display: if args.project.not_headless { Display::Window } else { Display::Headless },
+        environment: guest::environment(&prepared.proxy, prepared.pip_index.as_ref()),
+        certificates: prepared
+            .certificates
+            .certificates
+            .iter()
+            .map(|certificate| (certificate.name.clone(), certificate.pem.clone()))
+            .collect(),
+        apt_configuration: guest::apt_configuration(&prepared.proxy, &acquire),
+        facts: HostFacts {
+            accelerator: accelerator.to_string(),
+            base: BASE_REASON.to_owned(),
+            qemu: qemu_version(cancel).await,
+            mirror: mirrors.main.url().to_owned(),
+            cpus,
+            memory,
+        },
+        mirrors,
+        acquire,
+        commit: commit(&prepared.root, cancel).await,
+        results,
+    })
+}
+
+/// Where packages come from and how the host gets there; the build's proxy goes before the host's.
+async fn network(prepared: &Prepared, cancel: &CancellationToken) -> Result<(Mirrors, Acquire)> {
+    let mirrors = match &prepared.mirrors {
+        Ok(mirrors) => mirrors.clone(),
+        Err(error) => return Err(Error::host(error.chain().join(": ")).hint("name a mirror with --mirror")),
+    };
+    let mut acquire = Acquire::of_host(cancel).await?;
+    if let Some(url) = &prepared.proxy.url {
+        acquire.http_proxy = Some(url.clone().into());
+        acquire.https_proxy = Some(url.clone().into());
+        let lines = format!("Acquire::http::Proxy \"{url}\";\nAcquire::https::Proxy \"{url}\";\n");
+        acquire.configuration = format!("{}{lines}", acquire.configuration.expose_secret()).into();
+    }
+    Ok((mirrors, acquire))
+}
+
+async fn qemu_version(cancel: &CancellationToken) -> String {
+    let version = Run::new("qemu-system-x86_64", ["--version"]).output(cancel).await.unwrap_or_default();
+    version.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The project's commit, where it is a git work tree.
+async fn commit(root: &Path, cancel: &CancellationToken) -> Option<String> {
+    let git = |arguments: &'static [&'static str]| {
+        Run::new("git", arguments.iter().copied()).with(|command| {
+            command.current_dir(root).stdin(Stdio::null());
+        })
+    };
+    let commit = git(&["rev-parse", "HEAD"]).output(cancel).await.ok()?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).output(cancel).await.ok()?;
+    Some(if changed.is_empty() { commit } else { format!("{commit}-dirty") })
+}
+
+fn summary(artifacts: &[Artifact]) -> String {
+    let name_width = artifacts.iter().map(|artifact| artifact.template.len()).max().unwrap_or(0);
+    artifacts.iter().fold(String::new(), |mut text, artifact| {
+        use std::fmt::Write as _;
+        let note = if artifact.unchanged { ", unchanged" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{:name_width$}  {}  ({}{note})",
+            artifact.template,
+            relative(&artifact.path).display(),
+            size(artifact.bytes)
+        );
+        text
+    })
+}
+
+/// `path` as it is shown: below the working directory where it is.
+fn relative(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).to_owned()
+}

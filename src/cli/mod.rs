@@ -1,0 +1,122 @@
+//! The command line: the only place that reads arguments and the environment, prints, and knows
+//! whether there is a terminal.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::error::{Error, Kind, Result};
+use crate::report;
+use args::{Cli, Command};
+use signals::Signals;
+
+mod args;
+mod argv;
+mod build;
+mod doctor;
+mod guest;
+mod plan;
+mod project;
+mod signals;
+mod validate;
+
+/// The process environment, as far as it is text.
+pub(crate) type Environment = BTreeMap<String, String>;
+
+/// Runs the command line and returns the exit code (design: a contract).
+pub fn run(
+    argv: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> u8 {
+    let mut command = Cli::command();
+    command.build();
+    let argv = argv::normalize(argv, &command);
+    let cli = match command.try_get_matches_from(argv).and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing can only fail when nobody reads.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    let environment = environment
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let json = cli.command.json();
+    match with_runtime(cli.command, &environment) {
+        Ok(()) => 0,
+        Err(error) => {
+            show_error(&error, json);
+            error.kind().exit_code()
+        }
+    }
+}
+
+impl Command {
+    fn json(&self) -> bool {
+        match self {
+            Self::Build(args) => args.project.json,
+            Self::Validate(args) => args.json,
+            Self::Plan(args) => args.project.json,
+            Self::Doctor(args) => args.json,
+        }
+    }
+}
+
+fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::host("cannot start").because(error))?;
+    let result = runtime.block_on(async {
+        let signals = Signals::listen()?;
+        let result = match command {
+            Command::Build(args) => build::run(args, environment, &signals).await,
+            Command::Validate(args) => validate::run(args, environment, &signals).await,
+            Command::Plan(args) => plan::run(args, environment, &signals).await,
+            Command::Doctor(args) => doctor::run(args, environment).await,
+        };
+        match (result, signals.received()) {
+            // Whatever failed because of the signal, the signal is the reason.
+            (Err(error), Some(kind)) if kind != error.kind() => Err(Error::new(kind, signal_text(kind)).because(error)),
+            (result, _) => result,
+        }
+    });
+    // A blocking task (a lock that is waited for, say) must not hold the end up.
+    runtime.shutdown_background();
+    result
+}
+
+fn signal_text(kind: Kind) -> &'static str {
+    if kind == Kind::Terminated { "terminated" } else { "interrupted" }
+}
+
+fn show_error(error: &Error, json: bool) {
+    let stderr = io::stderr();
+    let text = report::render(error, stderr.is_terminal());
+    // Printing can only fail when nobody reads.
+    let _ = stderr.lock().write_all(text.as_bytes());
+    if json {
+        let _ = writeln!(io::stdout(), "{}", report::render_json(error));
+    }
+}
+
+/// Prints a result on standard output; whoever reads may have gone.
+pub(crate) fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// The cache folder: `$XDG_CACHE_HOME/visabuild`, or `~/.cache/visabuild` (XDG Base Directory
+/// Specification 0.8: a relative path there is ignored).
+pub(crate) fn cache_folder(environment: &Environment) -> Result<PathBuf> {
+    let absolute = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|folder| folder.join("visabuild"))
+        .ok_or_else(|| Error::host("neither XDG_CACHE_HOME nor HOME names a folder for the cache"))
+}

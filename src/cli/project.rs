@@ -1,0 +1,300 @@
+//! From options and environment to a plan: everything that is resolved and checked before anything
+//! slow begins.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value as Json, json};
+use tokio_util::sync::CancellationToken;
+
+use super::Environment;
+use super::args::ProjectArgs;
+use crate::cache::Secrets;
+use crate::error::{Context, Error, Kind, Problem, Result};
+use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
+use crate::pam_key::{self, PamKey};
+use crate::plan::{OwnScripts, Plan};
+use crate::preflight::certificates::{self, Certificates};
+use crate::preflight::pip;
+use crate::preflight::reach::{Choice, Prober, Proxy};
+use crate::source::apt::{self, Mirrors};
+use crate::source::bootstrap;
+use crate::template::{self, Alternatives, ChosenAlternative, Inputs, Project, Value};
+
+/// Variables of the environment that are secrets: templates do not see them.
+const SECRET_VARIABLES: [&str; 3] = ["VISA_ROOT_PASSWORD", "OS_PASSWORD", "OS_APPLICATION_CREDENTIAL_SECRET"];
+
+/// A resolved project with what it was resolved from.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub plan: Plan,
+    /// The project's folder.
+    pub root: PathBuf,
+    /// The platform's key, where one was given.
+    pub key: Option<PamKey>,
+    pub secrets: Secrets,
+    /// Texts that must never be shown.
+    pub hidden: Vec<SecretString>,
+    pub proxy: Proxy,
+    pub mirrors: Result<Mirrors>,
+    pub pip_index: Option<pip::Index>,
+    pub certificates: Certificates,
+}
+
+impl Prepared {
+    /// Resolves and checks everything. `lenient`: secrets need not be given (`validate`, `plan`).
+    pub(super) async fn new(
+        args: &ProjectArgs,
+        environment: &Environment,
+        lenient: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let proxy = Proxy { url: given(args.http_proxy.as_ref()), no_proxy: given(args.no_proxy.as_ref()) };
+        let certificates = certificates::collect(&certificates::HOST_FOLDERS, &args.ca_cert);
+        let mirrors = mirrors(args.mirror.as_deref());
+        let password = root_password(args);
+        let key = args.pam_public.as_deref().map(|path| pam_key::read(path, args.accept_key_size)).transpose();
+        let project = template::load(&args.directory);
+
+        let mut failures = Failures::default();
+        let certificates = failures.take(certificates).unwrap_or_default();
+        let password = failures.take(password).flatten();
+        let key = failures.take(key).flatten();
+        let project = failures.take(project);
+        let inputs = inputs(args, environment, &proxy, &mirrors, password.as_ref(), lenient);
+        let resolved = match &project {
+            Some(project) => failures
+                .take(resolve(project, args, inputs, mirrors.as_ref().ok(), &proxy, &certificates, cancel).await),
+            None => None,
+        };
+        failures.end()?;
+        let resolved = resolved.ok_or_else(|| Error::usage("the project cannot be resolved"))?;
+        let plan = Plan::new(&resolved, own_scripts(), args.lock_root)?;
+        let pip_index = pip::host_index(environment);
+        let hidden = hidden(password.as_ref(), &proxy, mirrors.as_ref().ok(), pip_index.as_ref());
+        let secrets = secrets(password, args.pam_public.as_deref())?;
+        Ok(Self { plan, root: resolved.root, key, secrets, hidden, proxy, mirrors, pip_index, certificates })
+    }
+
+    /// Facts of the host that stand beside a plan and are not part of its fingerprints.
+    pub(super) fn host_facts(&self) -> Json {
+        json!({
+            "mirror": self.mirrors.as_ref().ok().map(|mirrors| mirrors.main.url().to_owned()),
+            "certificates": self.certificates.certificates.iter().map(|one| one.name.clone()).collect::<Vec<_>>(),
+            "pip_index": self.pip_index.as_ref().map(pip::Index::public_url),
+        })
+    }
+}
+
+/// The scripts of visabuild that are part of the fingerprints.
+pub(super) fn own_scripts() -> OwnScripts {
+    OwnScripts { boot_loader: bootstrap::BOOT_LOADER_SCRIPT, session: SESSION_SCRIPT, seal: SEAL_SCRIPT }
+}
+
+/// Collects the problems of several checks, to report them together.
+#[derive(Default)]
+struct Failures(Vec<Error>);
+
+impl Failures {
+    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.0.push(error)).ok()
+    }
+
+    fn end(mut self) -> Result<()> {
+        match self.0.len() {
+            0 => Ok(()),
+            1 => Err(self.0.remove(0)),
+            _ => {
+                let kind = self.0[0].kind();
+                Err(Error::problems(kind, self.0.iter().flat_map(problems).collect()))
+            }
+        }
+    }
+}
+
+fn problems(error: &Error) -> Vec<Problem> {
+    if !error.problem_list().is_empty() {
+        return error.problem_list().to_vec();
+    }
+    let problem = Problem::new(error.chain().join(": "));
+    vec![if error.hints().is_empty() { problem } else { problem.hint(error.hints().join("\n")) }]
+}
+
+/// An option that was given and is not empty: `VISA_HTTP_PROXY=` means none.
+fn given(text: Option<&String>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty()).cloned()
+}
+
+/// The mirrors of `--mirror`, else of the host's APT configuration.
+pub(super) fn mirrors(named: Option<&str>) -> Result<Mirrors> {
+    let sources = apt::read_sources(Path::new("/etc/apt"))?;
+    match named.filter(|url| !url.is_empty()) {
+        Some(url) => Mirrors::with_main(url, &sources),
+        None => Mirrors::from_sources(&sources),
+    }
+}
+
+/// Root's password from the option, the environment, or the first line of a file.
+fn root_password(args: &ProjectArgs) -> Result<Option<SecretString>> {
+    let password = match &args.root_password_file {
+        Some(path) => {
+            let text = fs::read_to_string(path)
+                .context(Kind::Usage, || format!("reading the root password from {}", path.display()))?;
+            Some(SecretString::from(text.lines().next().unwrap_or("").to_owned()))
+        }
+        None => args.root_password.clone(),
+    };
+    match password {
+        // chpasswd(8) reads one line of `name:password`.
+        Some(text) if text.expose_secret().contains(['\n', '\r']) => {
+            Err(Error::usage("the root password has more than one line"))
+        }
+        Some(text) if text.expose_secret().is_empty() && args.root_password_file.is_some() => {
+            Err(Error::usage("the root password file is empty")
+                .hint("`--lock-root` ships an image without a root password"))
+        }
+        other => Ok(other.filter(|text| !text.expose_secret().is_empty())),
+    }
+}
+
+fn inputs(
+    args: &ProjectArgs,
+    environment: &Environment,
+    proxy: &Proxy,
+    mirrors: &Result<Mirrors>,
+    password: Option<&SecretString>,
+    lenient: bool,
+) -> Inputs {
+    let host = |text: Option<&str>| Value::Host(text.unwrap_or_default().to_owned());
+    let mirrors = mirrors.as_ref().ok();
+    let security = mirrors.and_then(|mirrors| mirrors.security.as_ref()).map(apt::Mirror::url);
+    let mut values = BTreeMap::from([
+        ("proxy".to_owned(), host(proxy.url.as_deref())),
+        ("no_proxy".to_owned(), host(proxy.no_proxy.as_deref())),
+        ("mirror".to_owned(), host(mirrors.map(|mirrors| mirrors.main.url()))),
+        ("security_mirror".to_owned(), host(security)),
+        ("headless".to_owned(), host(Some(if args.not_headless { "false" } else { "true" }))),
+    ]);
+    let password = match password {
+        Some(password) => Value::Secret(password.clone()),
+        None if args.lock_root => Value::Secret(String::new().into()),
+        None => missing("-rp/--root-password PW", "VISA_ROOT_PASSWORD"),
+    };
+    values.insert("root_password".to_owned(), password);
+    let key = match &args.pam_public {
+        Some(path) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            Value::Secret(path.to_string_lossy().into_owned().into())
+        }
+        None => missing("-pp/--pam-public PATH", "VISA_PAM_PUBLIC_KEY"),
+    };
+    values.insert("pam_public_key".to_owned(), key);
+    let environment = environment.iter().filter(|(name, _)| !SECRET_VARIABLES.contains(&name.as_str()));
+    let environment = environment.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Inputs { values, environment, lenient, ..Inputs::default() }
+}
+
+fn missing(option: &str, variable: &str) -> Value {
+    Value::Missing { option: option.to_owned(), variable: variable.to_owned() }
+}
+
+async fn resolve(
+    project: &Project,
+    args: &ProjectArgs,
+    mut inputs: Inputs,
+    mirrors: Option<&Mirrors>,
+    proxy: &Proxy,
+    certificates: &Certificates,
+    cancel: &CancellationToken,
+) -> Result<template::Resolved> {
+    let alternatives = project.alternatives(&args.templates, &inputs)?;
+    for alternative in alternatives {
+        let chosen = tokio::select! {
+            chosen = choose(&alternative, mirrors, proxy, certificates) => chosen?,
+            () = cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "stopped")),
+        };
+        inputs.choices.insert(alternative.variable.clone(), chosen);
+    }
+    template::resolve(project, &args.templates, &inputs)
+}
+
+/// The alternative that the user named, else the first that is reachable.
+async fn choose(
+    alternatives: &Alternatives,
+    mirrors: Option<&Mirrors>,
+    proxy: &Proxy,
+    certificates: &Certificates,
+) -> Result<ChosenAlternative> {
+    if let Some(choice) = alternatives.named.as_deref().and_then(|name| alternatives.choice(name)) {
+        return Ok(choice.chosen("named"));
+    }
+    let asked: Vec<Choice> = alternatives.choices.iter().map(|choice| places(choice, mirrors)).collect();
+    let outcomes = Prober::new(proxy, &certificates.certificates)?.first_reachable(&asked).await;
+    let reachable = |index: &usize| asked[*index].urls.is_empty() || outcomes[*index].reachable.is_some();
+    match (0..asked.len()).find(reachable) {
+        Some(index) => Ok(alternatives.choices[index].chosen("reachable")),
+        None => Err(nothing_reachable(alternatives, &outcomes)),
+    }
+}
+
+/// The places of which one must answer for a choice to be reachable.
+fn places(choice: &template::Choice, mirrors: Option<&Mirrors>) -> Choice {
+    let mut urls: Vec<String> = choice.urls.iter().map(|url| url.plain().to_owned()).collect();
+    if let (Some(suite), Some(mirrors)) = (&choice.suite, mirrors) {
+        urls.push(format!("{}/dists/{suite}/InRelease", mirrors.main.url()));
+    }
+    Choice { name: choice.value.clone(), urls }
+}
+
+fn nothing_reachable(alternative: &Alternatives, outcomes: &[crate::preflight::reach::Outcome]) -> Error {
+    let variable = &alternative.variable;
+    let causes: Vec<String> = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.failures.iter().map(move |failure| format!("{}: {}", outcome.name, failure.cause)))
+        .collect();
+    Error::host(format!("none of the alternatives for `{variable}` is reachable"))
+        .because(causes.join("\n"))
+        .hint(format!("set `-hp/--http-proxy` if there is a proxy, or name one with the variable {variable}"))
+}
+
+/// What must never be shown: the password, and credentials in URLs.
+fn hidden(
+    password: Option<&SecretString>,
+    proxy: &Proxy,
+    mirrors: Option<&Mirrors>,
+    pip_index: Option<&pip::Index>,
+) -> Vec<SecretString> {
+    let mut hidden: Vec<SecretString> = password.into_iter().cloned().collect();
+    let urls = proxy.url.iter().cloned().chain(pip_index.map(|index| index.url.expose_secret().to_owned()));
+    let mut credentials: Vec<String> = urls.filter_map(|url| credentials_in(&url)).collect();
+    let mirrors = mirrors.into_iter().flat_map(|mirrors| std::iter::once(&mirrors.main).chain(&mirrors.security));
+    credentials.extend(mirrors.filter_map(apt::Mirror::credentials).map(|text| text.expose_secret().to_owned()));
+    for pair in credentials {
+        if let Some((_, password)) = pair.split_once(':') {
+            hidden.push(password.to_owned().into());
+        }
+        hidden.push(pair.into());
+    }
+    hidden
+}
+
+/// `user:password` of a URL.
+fn credentials_in(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    authority.rsplit_once('@').map(|(credentials, _)| credentials.to_owned())
+}
+
+fn secrets(password: Option<SecretString>, key: Option<&Path>) -> Result<Secrets> {
+    let mut secrets = Secrets::default();
+    if let Some(password) = password {
+        secrets.insert("root_password", password);
+    }
+    if let Some(path) = key {
+        let text = fs::read(path).context(Kind::Usage, || format!("reading {}", path.display()))?;
+        secrets.insert("pam_public_key", String::from_utf8_lossy(&text).into_owned().into());
+    }
+    Ok(secrets)
+}

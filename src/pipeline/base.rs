@@ -1,0 +1,40 @@
+//! The base disk of a chain, out of the cache or made.
+
+use super::{Context, layer, timings::Timings};
+use crate::cache::{Layer, LayerInfo};
+use crate::error::Result;
+use crate::plan::{Base, Stage};
+use crate::source::bootstrap;
+
+/// Names of a base's other files in the cache.
+pub(super) const KERNEL: &str = "vmlinuz";
+pub(super) const INITRD: &str = "initrd.img";
+
+/// The base disk of `stage`.
+pub(super) async fn ensure(context: &Context<'_>, stage: &Stage, base: &Base) -> Result<Layer> {
+    let store = context.settings.results.cache.bases();
+    let key = base.fingerprint.as_str();
+    let _lock = layer::take_lock(context, &stage.name, &store.build_lock(key)?).await?;
+    if context.may_reuse(key)
+        && let Some(found) = store.get(key, None)?
+    {
+        context.events.info(Some(&stage.name), "the base disk is in the cache");
+        return Ok(found);
+    }
+    let mut timings = Timings::new(context.events, &stage.name);
+    let phase = timings.phase("bootstrap");
+    let host = bootstrap::Host {
+        mirrors: context.settings.mirrors.clone(),
+        acquire: context.settings.acquire.clone(),
+        keyring: None,
+        work_dir: context.work.join("base"),
+    };
+    let made = bootstrap::build(&base.bootstrap, &host, &phase, context.cancel).await?;
+    context.events.info(Some(&stage.name), format!("the packages were verified with {}", made.keyring));
+    timings.done(phase);
+    let info = LayerInfo { files: vec![KERNEL.to_owned(), INITRD.to_owned()], ..layer::info("base", None, &timings) };
+    let files = [(KERNEL, made.kernel.as_path()), (INITRD, made.initrd.as_path())];
+    let layer = store.put(key, &made.disk, &files, &info)?;
+    context.mark_built(key);
+    Ok(layer)
+}

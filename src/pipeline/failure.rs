@@ -1,0 +1,73 @@
+//! What is left for the user: logs after success, a report after a failure.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Context, session};
+use crate::cache::publish_file;
+use crate::error::Error;
+use crate::plan::Stage;
+use crate::report::{self, TemplateLogs};
+
+/// Bytes of the serial console that go into the report.
+const SERIAL_TAIL: u64 = 64 * 1024;
+
+/// Copies the logs of `stage` into `folder` as `build.log` and `serial.log`, and removes the
+/// report of an earlier failure.
+pub(super) fn publish_logs(context: &Context<'_>, stage: &Stage, folder: &Path) -> io::Result<()> {
+    copy(&TemplateLogs::path(&context.work, &stage.name), &folder.join("build.log"))?;
+    copy(&session::serial_log(&context.work, &stage.name), &folder.join("serial.log"))?;
+    match fs::remove_dir_all(folder.join("failure")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes `failure/` beside the results of `stage`, whose earlier image stays as it is: `reason.txt`,
+/// `build.log`, `serial.log` (its end), `screen.png` and `qemu.txt` where there was a machine.
+/// Nothing is written when the build was stopped before anything was done.
+pub(super) fn report(context: &Context<'_>, stage: &Stage, error: &Error) -> io::Result<Option<PathBuf>> {
+    let log = TemplateLogs::path(&context.work, &stage.name);
+    if !log.is_file() {
+        return Ok(None);
+    }
+    let folder = context.settings.results.folder(stage).join("failure");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let reason = context.events.redact(&report::render(error, false));
+    fs::write(folder.join("reason.txt"), reason)?;
+    copy(&log, &folder.join("build.log"))?;
+    tail(&session::serial_log(&context.work, &stage.name), &folder.join("serial.log"))?;
+    for name in ["screen.png", "qemu.txt"] {
+        copy(&context.work.join(format!("{}.{name}", stage.name)), &folder.join(name))?;
+    }
+    Ok(Some(folder))
+}
+
+/// How to look at the disk of a failed build that was kept.
+pub(super) fn how_to_boot(work: &Path) -> String {
+    format!("{} (qemu.txt in `failure/` has QEMU's command line)", work.display())
+}
+
+/// Copies a file that may not be there.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    if !from.is_file() {
+        return Ok(());
+    }
+    let beside = crate::cache::beside(to);
+    fs::copy(from, &beside)?;
+    publish_file(&beside, to)
+}
+
+fn tail(from: &Path, to: &Path) -> io::Result<()> {
+    use io::{Read, Seek, SeekFrom};
+    let Ok(mut file) = fs::File::open(from) else { return Ok(()) };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(SERIAL_TAIL)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    fs::write(to, bytes)
+}

@@ -1,0 +1,185 @@
+//! The seal: a throw-away overlay on a layer becomes the image.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::session::{Connected, Prepared, Start};
+use super::timings::Timings;
+use super::{Artifact, Context, failure};
+use crate::cache::{Layer, beside, publish_file, replace_file};
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::event::Event;
+use crate::image::manifest::{ImageFile, Inputs, LayerRecord, Manifest, Timing, VERSION, parse_packages, rfc3339};
+use crate::image::{Checksums, qemu_img};
+use crate::plan::Stage;
+
+/// Seals the layer of `stage` and publishes image and manifest.
+pub(super) async fn seal(context: &Context<'_>, stage: &Stage, layer: &Layer) -> Result<Artifact> {
+    let mut timings = Timings::new(context.events, &stage.name);
+    let overlay = context.work.join(format!("{}.seal.qcow2", stage.name));
+    qemu_img::create_overlay(&layer.disk, &overlay, None, context.cancel).await?;
+    let packages = in_guest(context, stage, layer, &overlay, &mut timings).await?;
+    let (flat, image) = flatten(context, stage, &overlay, &mut timings).await?;
+    let _ = fs::remove_file(&overlay);
+    let manifest = Manifest { packages, ..manifest(context, stage, image, &timings)? };
+    publish(context, stage, &flat, &manifest)
+}
+
+/// Boots the overlay, puts the secrets in and takes the traces out; returns the package list.
+async fn in_guest(
+    context: &Context<'_>,
+    stage: &Stage,
+    layer: &Layer,
+    overlay: &Path,
+    timings: &mut Timings,
+) -> Result<std::collections::BTreeMap<String, String>> {
+    let start = Start::seal(overlay.to_owned());
+    debug_assert!(layer.disk.is_file());
+    let booted = Prepared::new(context, stage, start)?.boot(timings).await?;
+    let mut connected: Connected<'_> = booted.connect(timings).await?;
+    if let Some(password) = &stage.seal.root_password {
+        connected.set_root_password(password, timings).await?;
+    }
+    let mut provisioned = connected.provision(&stage.seal.steps, timings).await?;
+    let lines = provisioned.packages().await?;
+    provisioned.seal(stage.seal.ca_certificates, timings).await?;
+    Ok(parse_packages(lines.iter().map(String::as_str)))
+}
+
+/// Flattens, checks and sums up; the result lies beside its final place.
+async fn flatten(
+    context: &Context<'_>,
+    stage: &Stage,
+    overlay: &Path,
+    timings: &mut Timings,
+) -> Result<(PathBuf, ImageFile)> {
+    let target = context.settings.results.image(stage);
+    let folder = target.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(|error| {
+        Error::host(format!("cannot make {}", folder.display()))
+            .because(error)
+            .hint("choose another folder with --output")
+    })?;
+    let flat = Beside(beside(&target));
+    let phase = timings.phase("compress");
+    let compression = context.settings.results.compression;
+    qemu_img::convert_flat(overlay, &flat.0, compression, &phase, context.cancel).await?;
+    timings.done(phase);
+    let phase = timings.phase("check");
+    qemu_img::check(&flat.0, &phase, context.cancel).await?;
+    let info = qemu_img::info(&flat.0, context.cancel).await?;
+    if info.backing_filename.is_some() {
+        return Err(Error::build("the image has a backing file after it was flattened"));
+    }
+    let size = fs::metadata(&flat.0).context(Kind::Build, || "cannot read the image")?.len();
+    let path = flat.0.clone();
+    let checksums = tokio::task::spawn_blocking(move || Checksums::of(&path, |_| {}))
+        .await
+        .context(Kind::Build, || "cannot sum up the image")??;
+    timings.done(phase);
+    context.cancelled()?;
+    let image = ImageFile {
+        file: format!("{}.qcow2", stage.name),
+        format: info.format,
+        compression: compression.to_string(),
+        virtual_size: info.virtual_size,
+        size,
+        checksums,
+    };
+    Ok((flat.keep(), image))
+}
+
+/// A file that is removed unless it is kept.
+struct Beside(PathBuf);
+
+impl Beside {
+    fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+}
+
+fn manifest(context: &Context<'_>, stage: &Stage, image: ImageFile, timings: &Timings) -> Result<Manifest> {
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let alternatives = stage.alternatives.values();
+    Ok(Manifest {
+        version: VERSION,
+        template: stage.name.clone(),
+        description: stage.description.clone(),
+        created: rfc3339(created),
+        visabuild: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: context.settings.commit.clone(),
+        image,
+        layers: layer_records(context, stage)?,
+        inputs: Inputs::of(stage),
+        host: context.settings.facts.clone(),
+        timings: Timing::list(&timings.list()),
+        warnings: alternatives.clone().filter_map(|chosen| chosen.warning.clone()).collect(),
+        end_of_life: alternatives.clone().any(|chosen| chosen.end_of_life),
+        packages: std::collections::BTreeMap::new(),
+    })
+}
+
+/// The layers below the image, base first, as the cache records them.
+fn layer_records(context: &Context<'_>, stage: &Stage) -> Result<Vec<LayerRecord>> {
+    let mut chain = vec![stage];
+    while let Some(parent) =
+        chain.last().and_then(|stage| stage.parent.as_deref()).and_then(|name| context.plan.stage(name))
+    {
+        chain.push(parent);
+    }
+    let cache = &context.settings.results.cache;
+    let mut records = Vec::new();
+    let mut below: Option<String> = None;
+    for stage in chain.into_iter().rev() {
+        if let Some(base) = &stage.base
+            && let Some(layer) = cache.bases().get(base.fingerprint.as_str(), None)?
+        {
+            records.push(record("base", base.fingerprint.as_str(), &layer));
+            below = Some(layer.info.instance);
+        }
+        if let Some(layer) = cache.layers().get(&super::layer::key(context, stage)?, below.as_deref())? {
+            records.push(record(&stage.name, stage.fingerprint.as_str(), &layer));
+            below = Some(layer.info.instance);
+        }
+    }
+    Ok(records)
+}
+
+fn record(template: &str, fingerprint: &str, layer: &Layer) -> LayerRecord {
+    LayerRecord {
+        template: template.to_owned(),
+        fingerprint: fingerprint.to_owned(),
+        created: rfc3339(layer.info.created),
+        seconds: layer.info.seconds,
+        timings: Timing::list(&layer.info.phases),
+    }
+}
+
+/// Replaces image, manifest and logs; each is the old or the new at any moment.
+fn publish(context: &Context<'_>, stage: &Stage, flat: &Path, manifest: &Manifest) -> Result<Artifact> {
+    let results = &context.settings.results;
+    let path = results.image(stage);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let fail = || format!("cannot publish {}", path.display());
+    let json = serde_json::to_string_pretty(manifest).context(Kind::Build, fail)? + "\n";
+    publish_file(flat, &path).context(Kind::Build, fail)?;
+    replace_file(&results.manifest(stage), json.as_bytes(), 0o644).context(Kind::Build, fail)?;
+    results.wanted(stage)?.record(&results.cache, &path)?;
+    failure::publish_logs(context, stage, folder).context(Kind::Build, || "cannot write the logs")?;
+    context.events.emit(Event::Artifact {
+        template: stage.name.clone(),
+        path: path.display().to_string(),
+        bytes: manifest.image.size,
+        sha256: manifest.image.checksums.sha256.clone(),
+    });
+    Ok(Artifact { template: stage.name.clone(), path, bytes: manifest.image.size, unchanged: false })
+}

@@ -1,0 +1,373 @@
+//! One boot of a guest, as states that consume each other.
+//!
+//! [`Prepared`] knows the disk and the key; [`Booted`] owns a running machine; [`Connected`] has a
+//! guest that is ready to be provisioned; [`Provisioned`] can only be closed, sealed and powered
+//! off. When a state fails, the screen is kept for the failure report and dropping the machine
+//! ends QEMU.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::timings::Timings;
+use super::{Context, base};
+use crate::cache::Layer;
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::event::{Phase, Stream};
+use crate::guest::{Endpoint, Guest, HostKey, Key, Outcome, Target};
+use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
+use crate::machine::{self, Boot, Config, PowerOff, Running, Seed};
+use crate::plan::{Stage, Step};
+use crate::provision;
+use crate::source::bootstrap;
+use crate::template::Text;
+
+/// How long SSH may take to answer: emulated on a busy host, a boot may take minutes.
+const SSH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// How long the guest may take to power off.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// What provisioners see as `PACKER_BUILDER_TYPE`.
+const BUILDER_TYPE: &str = "qemu";
+
+/// Memory below which a build's guest is not started, MiB.
+const LEAST_MEMORY: u64 = 1024;
+
+/// The serial log of a template in the working folder.
+pub(super) fn serial_log(work: &Path, template: &str) -> PathBuf {
+    work.join(format!("{template}.serial.log"))
+}
+
+/// What is booted.
+pub(super) struct Start {
+    disk: PathBuf,
+    boot: Boot,
+    /// What the boot is for, in phase names.
+    purpose: &'static str,
+}
+
+impl Start {
+    /// The boot that provisions `stage` on `disk`, an overlay on `below`. A base disk has no boot
+    /// loader yet: its kernel is given to QEMU.
+    pub(super) fn of(stage: &Stage, below: &Layer, disk: PathBuf) -> Self {
+        let boot = if stage.base.is_some() {
+            Boot::Kernel {
+                kernel: below.file(base::KERNEL),
+                initrd: below.file(base::INITRD),
+                append: bootstrap::kernel_command_line(),
+            }
+        } else {
+            Boot::Disk
+        };
+        Self { disk, boot, purpose: "layer" }
+    }
+
+    /// The boot that seals `disk`.
+    pub(super) fn seal(disk: PathBuf) -> Self {
+        Self { disk, boot: Boot::Disk, purpose: "seal" }
+    }
+}
+
+/// A machine that is ready to be started.
+pub(super) struct Prepared<'a> {
+    context: &'a Context<'a>,
+    stage: &'a Stage,
+    config: Config,
+    key: Key,
+    purpose: &'static str,
+}
+
+impl<'a> Prepared<'a> {
+    /// Makes the key of this boot and the seed that brings it to the guest.
+    pub(super) fn new(context: &'a Context<'a>, stage: &'a Stage, start: Start) -> Result<Self> {
+        let key = Key::generate()?;
+        let seed = context.work.join(format!("{}.{}.seed.img", stage.name, start.purpose));
+        let mut meta_data = serde_json::Map::new();
+        meta_data.insert("local-hostname".to_owned(), json!("localhost"));
+        let content = Seed {
+            instance_id: format!("visabuild-{}", uuid::Uuid::new_v4()),
+            user_data: machine::build_user_data(key.authorized_line()),
+            meta_data,
+            network_config: None,
+        };
+        machine::write_seed(&seed, &content)?;
+        let settings = context.settings;
+        let cpus = settings.insisted.cpus.or(stage.machine.cpus);
+        let memory = settings.insisted.memory.or(stage.machine.memory);
+        let (cpus, memory) = machine::size_to_host(cpus, memory);
+        let config = Config {
+            cpus,
+            memory: memory.max(LEAST_MEMORY),
+            cpu_model: stage.machine.cpu_model.clone(),
+            seed: Some(seed),
+            boot: start.boot,
+            display: settings.display,
+            unsafe_cache: true,
+            ..Config::new(format!("visabuild-{}", stage.name), settings.accelerator, start.disk)
+        };
+        Ok(Self { context, stage, config, key, purpose: start.purpose })
+    }
+
+    /// Starts QEMU.
+    pub(super) async fn boot(self, timings: &mut Timings) -> Result<Booted<'a>> {
+        let phase = timings.phase(format!("start QEMU ({})", self.purpose));
+        // Sockets have short paths, so they are not in the working folder.
+        let runtime = tempfile::Builder::new()
+            .prefix("visabuild-")
+            .tempdir()
+            .context(Kind::Host, || "cannot make a folder for QEMU's sockets")?;
+        let command_line = quoted(&self.config.arguments(runtime.path()));
+        let qemu_txt = self.context.work.join(format!("{}.qemu.txt", self.stage.name));
+        fs::write(&qemu_txt, format!("qemu-system-x86_64 {command_line}\n"))
+            .context(Kind::Host, || format!("cannot write {}", qemu_txt.display()))?;
+        let serial = serial_log(&self.context.work, &self.stage.name);
+        let start = machine::Start {
+            runtime: runtime.path(),
+            serial_log: &serial,
+            template: &self.stage.name,
+            events: self.context.events,
+            cancel: self.context.cancel,
+        };
+        let machine = Running::start(&self.config, start).await?;
+        timings.done(phase);
+        Ok(Booted { prepared: self, machine, _runtime: runtime })
+    }
+}
+
+fn quoted(arguments: &[std::ffi::OsString]) -> String {
+    let words = arguments.iter().map(|argument| argument.to_string_lossy());
+    words
+        .map(|word| shlex::try_quote(&word).map_or_else(|_| word.to_string(), std::borrow::Cow::into_owned))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// A machine that runs.
+pub(super) struct Booted<'a> {
+    prepared: Prepared<'a>,
+    machine: Running,
+    _runtime: tempfile::TempDir,
+}
+
+impl<'a> Booted<'a> {
+    /// Waits for SSH and prepares the guest for provisioning.
+    pub(super) async fn connect(self, timings: &mut Timings) -> Result<Connected<'a>> {
+        let phase = timings.phase("wait for SSH");
+        let result = self.open(&phase).await;
+        match result {
+            Ok((guest, eatmydata)) => {
+                timings.done(phase);
+                Ok(Connected { booted: self, guest, eatmydata })
+            }
+            Err(error) => {
+                self.keep_evidence(&error).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(&self, phase: &Phase) -> Result<(Guest, Option<String>)> {
+        let prepared = &self.prepared;
+        let endpoint = Endpoint {
+            address: self.machine.forwarded(22)?,
+            user: "root".to_owned(),
+            key: prepared.key.clone(),
+            host_key: HostKey::default(),
+            watch: self.machine.watch(),
+            cancel: prepared.context.cancel.clone(),
+        };
+        let patience = prepared.stage.machine.ssh_timeout.unwrap_or(SSH_TIMEOUT);
+        let mut guest = Guest::connect(endpoint, patience).await?;
+        self.prepare_guest(&mut guest, phase).await?;
+        let mut eatmydata = None;
+        let command = "ls /usr/lib/*/libeatmydata.so 2>/dev/null || true";
+        guest.exec(command, tokio::io::empty(), |_, line| eatmydata = Some(line.to_owned())).await?;
+        Ok((guest, eatmydata))
+    }
+
+    /// Brings the build host's certificate authorities and apt's settings into the guest.
+    async fn prepare_guest(&self, guest: &mut Guest, phase: &Phase) -> Result<()> {
+        let settings = self.prepared.context.settings;
+        let folder = "/usr/local/share/ca-certificates/visabuild";
+        if !settings.certificates.is_empty() {
+            for (name, pem) in &settings.certificates {
+                put(guest, pem.as_bytes(), &format!("{folder}/{name}"), 0o644).await?;
+            }
+        }
+        let apt = settings.apt_configuration.expose_secret();
+        put(guest, apt.as_bytes(), "/etc/apt/apt.conf.d/00visabuild", 0o600).await?;
+        put(guest, b"force-unsafe-io\n", "/etc/dpkg/dpkg.cfg.d/visabuild", 0o644).await?;
+        script(guest, SESSION_SCRIPT, &["open"], phase).await
+    }
+
+    /// Keeps the screen for the failure report; the machine is stopped by dropping it.
+    async fn keep_evidence(&self, error: &Error) {
+        if error.kind() == Kind::Interrupted {
+            return;
+        }
+        let stage = &self.prepared.stage.name;
+        let screen = self.prepared.context.work.join(format!("{stage}.screen.png"));
+        // A dead QEMU has no screen; its end is in the error.
+        if let Err(problem) = self.machine.screenshot(&screen).await {
+            self.prepared.context.events.debug(Some(stage), format!("no picture of the screen: {problem}"));
+        }
+    }
+}
+
+/// A guest that is ready to be provisioned.
+pub(super) struct Connected<'a> {
+    booted: Booted<'a>,
+    guest: Guest,
+    /// Path of libeatmydata in the guest, where it is installed.
+    eatmydata: Option<String>,
+}
+
+impl<'a> Connected<'a> {
+    /// Makes the disk boot by itself; the first thing done on a base disk.
+    pub(super) async fn install_boot_loader(&mut self, timings: &mut Timings) -> Result<()> {
+        let phase = timings.phase("boot loader");
+        let result = script(&mut self.guest, bootstrap::BOOT_LOADER_SCRIPT, &[], &phase).await;
+        self.checked(result).await?;
+        timings.done(phase);
+        Ok(())
+    }
+
+    /// Sets root's password by chpasswd(8), which reads it from standard input.
+    pub(super) async fn set_root_password(&mut self, password: &Text, timings: &mut Timings) -> Result<()> {
+        let phase = timings.phase("root password");
+        let line = format!("root:{}\n", password.plain());
+        let command = "chpasswd --crypt-method YESCRYPT";
+        let result = run(&mut self.guest, command, line.into_bytes(), &phase).await;
+        self.checked(result).await?;
+        timings.done(phase);
+        Ok(())
+    }
+
+    /// Runs the provisioners in their order.
+    pub(super) async fn provision(mut self, steps: &[Step], timings: &mut Timings) -> Result<Provisioned<'a>> {
+        let environment = self.environment();
+        for step in steps {
+            let phase = timings.phase(&step.provisioner.label);
+            let context = provision::Context { phase: &phase, environment: &environment, builder_type: BUILDER_TYPE };
+            let result = provision::run(&mut self.guest, &step.provisioner, &context).await;
+            self.checked(result).await?;
+            timings.done(phase);
+        }
+        Ok(Provisioned { booted: self.booted, guest: self.guest })
+    }
+
+    /// The environment of shell steps; dpkg's many synchronisations are left out where the base has
+    /// eatmydata, because the disk is thrown away on failure.
+    fn environment(&self) -> Vec<(String, Text)> {
+        let mut environment = self.booted.prepared.context.settings.environment.clone();
+        if let Some(library) = &self.eatmydata {
+            environment.push(("LD_PRELOAD".to_owned(), Text::public(library)));
+        }
+        environment
+    }
+
+    async fn checked<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            self.booted.keep_evidence(error).await;
+        }
+        result
+    }
+}
+
+/// A guest that has everything it should have.
+pub(super) struct Provisioned<'a> {
+    booted: Booted<'a>,
+    guest: Guest,
+}
+
+impl Provisioned<'_> {
+    /// Lines of `name version`, one an installed package.
+    pub(super) async fn packages(&mut self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        let command = "dpkg-query -W -f '${Package} ${Version}\\n'";
+        let outcome = self
+            .guest
+            .exec(command, tokio::io::empty(), |stream, line| {
+                if stream == Stream::Stdout {
+                    lines.push(line.to_owned());
+                }
+            })
+            .await?;
+        expect_success(&outcome, "listing the installed packages", None)?;
+        Ok(lines)
+    }
+
+    /// Takes back what was prepared and powers off; the disk is then a layer.
+    pub(super) async fn close(mut self, timings: &mut Timings) -> Result<()> {
+        let phase = timings.phase("power off");
+        let closed = match script(&mut self.guest, SESSION_SCRIPT, &["close"], &phase).await {
+            Ok(()) => self.guest.power_off().await,
+            Err(error) => Err(error),
+        };
+        self.power_off(closed, phase, timings).await
+    }
+
+    /// Takes the traces of the build out and powers off; the disk is then an image.
+    pub(super) async fn seal(mut self, certificates: &str, timings: &mut Timings) -> Result<()> {
+        let phase = timings.phase("seal");
+        let sealed = match script(&mut self.guest, SEAL_SCRIPT, &[certificates], &phase).await {
+            Ok(()) => self.guest.power_off().await,
+            Err(error) => Err(error),
+        };
+        self.power_off(sealed, phase, timings).await
+    }
+
+    async fn power_off(self, before: Result<()>, phase: Phase, timings: &mut Timings) -> Result<()> {
+        let Booted { prepared, machine, .. } = match before {
+            Ok(()) => self.booted,
+            Err(error) => {
+                self.booted.keep_evidence(&error).await;
+                return Err(error);
+            }
+        };
+        let timeout = prepared.stage.machine.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
+        drop(self.guest);
+        machine.shutdown(PowerOff::Guest, timeout, prepared.context.cancel).await?;
+        timings.done(phase);
+        Ok(())
+    }
+}
+
+async fn put(guest: &mut Guest, bytes: &[u8], path: &str, mode: u32) -> Result<()> {
+    guest.upload(bytes, Target { path, name: "", mode }).await
+}
+
+/// Runs one of visabuild's own bash scripts, from standard input: nothing of it stays in the guest.
+async fn script(guest: &mut Guest, text: &str, arguments: &[&str], phase: &Phase) -> Result<()> {
+    let command = format!("bash -s -- {}", arguments.join(" "));
+    run(guest, &command, text.as_bytes().to_vec(), phase).await
+}
+
+async fn run(guest: &mut Guest, command: &str, stdin: Vec<u8>, phase: &Phase) -> Result<()> {
+    let mut last = String::new();
+    let outcome = guest
+        .exec(command, Cursor::new(stdin), |stream, line| {
+            if stream == Stream::Stderr {
+                line.clone_into(&mut last);
+            }
+            phase.output(stream, line);
+        })
+        .await?;
+    expect_success(&outcome, phase.name(), Some(last))
+}
+
+fn expect_success(outcome: &Outcome, what: &str, stderr: Option<String>) -> Result<()> {
+    if *outcome == Outcome::Exit(0) {
+        return Ok(());
+    }
+    let error = Error::build(format!("{what} failed in the guest ({outcome})"));
+    Err(match stderr.filter(|line| !line.is_empty()) {
+        Some(line) => error.because(line),
+        None => error,
+    })
+}
