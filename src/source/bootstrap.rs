@@ -170,9 +170,9 @@ impl Scratch {
             phase.events().warn(Some(phase.template()), text);
         }
         self.make_tree(spec, host, &keyring, phase, cancel).await?;
+        let (kernel, initrd) = self.copy_kernel(&host.work_dir)?;
         self.configure(spec, host, cancel).await?;
         let packages = self.installed_packages()?;
-        let (kernel, initrd) = self.copy_kernel(&host.work_dir)?;
         let disk = self.make_disk(layout, &host.work_dir, cancel).await?;
         Ok(BaseDisk { disk, kernel, initrd, packages, keyring: keyring.origin })
     }
@@ -207,12 +207,14 @@ impl Scratch {
             }
         })
         .await
+        .map_err(|error| error.context(format!("mmdebstrap could not make `{}`", spec.suite)))
     }
 
     async fn configure(&self, spec: &Bootstrap, host: &Host, cancel: &CancellationToken) -> Result<()> {
         let tree = self.tree();
         let arguments = ["-c".as_ref(), CONFIGURE_SCRIPT.as_ref(), "configure.sh".as_ref(), tree.as_os_str()];
-        namespace::run("sh", arguments).output(cancel).await?;
+        let configured = namespace::run("sh", arguments).output(cancel).await;
+        configured.map_err(|error| error.context("the new root file system could not be configured"))?;
         let sources = tree.join("etc/apt/sources.list.d/debian.sources");
         fs::write(&sources, host.mirrors.deb822(&spec.suite, &spec.components))
             .context(Kind::Host, || format!("writing {}", sources.display()))
@@ -247,7 +249,8 @@ impl Scratch {
                 command.env("MKE2FS_CONFIG", &configuration);
             })
             .output(cancel)
-            .await?;
+            .await
+            .map_err(|error| error.context("mke2fs could not write the root file system (is the disk too small?)"))?;
         let disk = folder.join("base.qcow2");
         let arguments = ["convert", "-f", "raw", "-O", "qcow2", "-W"].map(AsRef::as_ref);
         let arguments = arguments.into_iter().chain([raw.as_os_str(), disk.as_os_str()]);
@@ -257,23 +260,24 @@ impl Scratch {
 }
 
 fn mmdebstrap_arguments(spec: &Bootstrap, tree: &Path, sources: &Path, apt: &Path) -> Vec<String> {
-    vec![
+    let mut arguments = vec![
         "--verbose".to_owned(),
         // The name spaces make us root, whoever we are.
         "--mode=root".to_owned(),
         "--format=directory".to_owned(),
         "--architectures=amd64".to_owned(),
         format!("--variant={}", spec.variant),
-        format!("--include={}", spec.packages.join(",")),
         format!("--aptopt={}", apt.display()),
         // The tree is worth nothing until it is complete.
         "--dpkgopt=force-unsafe-io".to_owned(),
         // configure.sh says why the machine-id must be another.
         "--skip=cleanup/reproducible/machine-id".to_owned(),
-        spec.suite.clone(),
-        tree.display().to_string(),
-        sources.display().to_string(),
-    ]
+    ];
+    if !spec.packages.is_empty() {
+        arguments.push(format!("--include={}", spec.packages.join(",")));
+    }
+    arguments.extend([spec.suite.clone(), tree.display().to_string(), sources.display().to_string()]);
+    arguments
 }
 
 fn mke2fs_arguments(layout: &Layout, tree: &Path, raw: &Path) -> Vec<String> {
@@ -366,8 +370,8 @@ mod tests {
     fn arguments_name_files_instead_of_mirrors() {
         let arguments =
             mmdebstrap_arguments(&spec(&["sudo", "curl"]), "/w/root".as_ref(), "/w/s".as_ref(), "/w/c".as_ref());
-        assert_eq!(arguments[5..7], ["--include=sudo,curl", "--aptopt=/w/c"]);
-        assert_eq!(arguments[arguments.len() - 3..], ["trixie", "/w/root", "/w/s"]);
+        assert!(arguments.contains(&"--aptopt=/w/c".to_owned()));
+        assert_eq!(arguments[arguments.len() - 4..], ["--include=sudo,curl", "trixie", "/w/root", "/w/s"]);
     }
 
     #[test]

@@ -57,7 +57,9 @@ echo 'policy: search,found=all,maybe=none,notfound=enabled' | write /etc/cloud/d
 # Services that only take time in a cloud image: it has no LVM to snapshot for e2scrub, and the
 # menu is hidden whether or not the last boot succeeded.
 for unit in e2scrub_reap.service e2scrub_all.timer grub-common.service; do
-  systemctl --root="$root" --quiet disable "$unit"
+  if [ -e "$root/usr/lib/systemd/system/$unit" ]; then
+    chroot "$root" systemctl --quiet disable "$unit"
+  fi
 done
 
 # It would load the sockets of three hypervisors in every boot to offer SSH over them.
