@@ -86,7 +86,8 @@ configure_pip() {
 
 # The same key in every instance of an image would be no secret; xrdp's unit makes it anew.
 remove_shared_keys() {
-    rm -f /etc/ssl/certs/ssl-cert-snakeoil.pem /etc/ssl/private/ssl-cert-snakeoil.key /etc/xrdp/rsakeys.ini
+    rm -f /etc/xrdp/cert.pem /etc/xrdp/key.pem /etc/xrdp/rsakeys.ini \
+        /etc/ssl/certs/ssl-cert-snakeoil.pem /etc/ssl/private/ssl-cert-snakeoil.key
 }
 
 write_release() {
