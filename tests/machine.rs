@@ -1,4 +1,4 @@
-//! A real QEMU without a guest: what `Running` promises about its process.
+//! A real QEMU with at most a boot sector for a guest: what `Running` promises.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -22,9 +22,30 @@ impl Subscriber for Consoles {
     }
 }
 
+/// A boot sector that writes "Kernel panic - not syncing: x" to the first serial port and halts:
+/// cld; ds = 0; si = text; dx = 0x3f8; lodsb and out until a zero; jmp $.
+const PANICS: &[u8] = b"\xfc\x31\xc0\x8e\xd8\xbe\x15\x7c\xba\xf8\x03\xac\x84\xc0\x74\x03\xee\xeb\xf8\xeb\xfe\
+                        hello\r\nKernel panic - not syncing: x\r\n\0";
+
+/// A boot sector that powers off by ACPI (PM1a control, port 0x604 of QEMU's q35).
+const POWERS_OFF: &[u8] = b"\xba\x04\x06\xb8\x00\x20\xef\xeb\xfe";
+
+/// A boot sector that resets the machine by the keyboard controller.
+const RESETS: &[u8] = b"\xb0\xfe\xe6\x64\xeb\xfe";
+
 fn config(folder: &Path) -> Config {
+    booting(folder, b"")
+}
+
+/// A machine that boots `code`, or finds nothing to boot when there is none.
+fn booting(folder: &Path, code: &[u8]) -> Config {
     let disk = folder.join("disk, empty.raw");
-    std::fs::File::create(&disk).unwrap().set_len(1 << 20).unwrap();
+    let mut image = vec![0; 1 << 20];
+    image[..code.len()].copy_from_slice(code);
+    if !code.is_empty() {
+        image[510..512].copy_from_slice(b"\x55\xaa");
+    }
+    std::fs::write(&disk, image).unwrap();
     Config {
         memory: 64,
         cpus: 1,
@@ -121,4 +142,36 @@ async fn qemus_own_words_explain_why_it_did_not_start() {
     let chain = error.chain();
     assert_eq!(chain[0], "QEMU did not start (exit status: 1)");
     assert!(chain[1].contains("missing") && chain[1].contains("No such file"), "{chain:?}");
+}
+
+#[tokio::test]
+async fn a_panic_on_the_serial_console_is_seen_while_the_screen_can_still_be_looked_at() {
+    let folder = folder();
+    let machine = start(&booting(folder.path(), PANICS), folder.path(), &Events::none()).await.unwrap();
+    assert_eq!(machine.ended().await, Ended::KernelPanic { line: "Kernel panic - not syncing: x".into() });
+    machine.screenshot(&folder.path().join("screen.png")).await.unwrap();
+    machine.stop().await;
+    let log = std::fs::read_to_string(folder.path().join("serial.log")).unwrap();
+    assert!(log.contains("hello\nKernel panic - not syncing: x\n"), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_guest_that_powers_off_ends_well() {
+    let folder = folder();
+    let machine = start(&booting(folder.path(), POWERS_OFF), folder.path(), &Events::none()).await.unwrap();
+    let (pid, watch) = (machine.pid(), machine.watch());
+    machine.shutdown(PowerOff::Guest, Duration::from_secs(60), &CancellationToken::new()).await.unwrap();
+    assert!(is_gone(pid));
+    assert_eq!(watch.has_ended(), Some(Ended::PoweredOff));
+}
+
+#[tokio::test]
+async fn resets_are_counted_and_not_the_end() {
+    let folder = folder();
+    let config = Config { snapshot: true, ..booting(folder.path(), RESETS) };
+    let machine = start(&config, folder.path(), &Events::none()).await.unwrap();
+    let watch = machine.watch();
+    watch.reset_after(1).await;
+    assert_eq!(watch.has_ended(), None);
+    machine.stop().await;
 }

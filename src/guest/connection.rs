@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use russh::client::{self, Handle};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -14,15 +15,22 @@ use super::{HostKey, Key, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::machine::{Ended, Watch};
 
-/// Pause between two attempts; an attempt at a guest that has no sshd yet fails at once.
+/// Pause after an attempt that failed: one at a guest that has no sshd yet fails at once.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How long the first attempt waits for sshd's banner. QEMU accepts a forwarded connection before
-/// the guest answers, and its first packets may be lost: a new attempt is better than a long wait.
-const BANNER_FIRST: Duration = Duration::from_secs(2);
+/// Pause after a refused login. OpenSSH 9.8 and later shuts a client out whose failures come
+/// faster (sshd_config(5), PerSourcePenalties: 5 s for each, shut out from 15 s on).
+const PAUSE_REFUSED: Duration = Duration::from_secs(6);
 
-/// How long a later attempt waits at most: an emulated guest may be slow to fork sshd.
-const BANNER_LONGEST: Duration = Duration::from_secs(15);
+/// How long one attempt waits for sshd's banner; an emulated guest is slow to start sshd's process.
+const BANNER: Duration = Duration::from_secs(15);
+
+/// QEMU accepts a forwarded connection before the guest has a network, and its first packets are
+/// lost then: after this long without a banner, another attempt is made beside the first.
+const OVERLAP: Duration = Duration::from_secs(3);
+
+/// Attempts at a time.
+const ATTEMPTS: usize = 5;
 
 /// How long key exchange and login may take once the banner was there.
 const LOGIN: Duration = Duration::from_secs(60);
@@ -218,31 +226,23 @@ impl Session {
     }
 
     async fn open_sometime(endpoint: &Endpoint, cause: &mut Option<ConnectError>) -> Result<Self> {
-        let mut banner = BANNER_FIRST;
         loop {
-            match Self::attempt(endpoint, banner).await {
+            let resets = endpoint.watch.resets();
+            let stream = answering_stream(endpoint.address, cause).await;
+            let login = timeout(LOGIN, Self::log_in(endpoint, stream, resets)).await;
+            match login.unwrap_or_else(|_| Err(ConnectError::NotYet(format!("no login within {LOGIN:?}")))) {
                 Ok(session) => return Ok(session),
                 Err(error @ ConnectError::HostKeyChanged { .. }) => {
                     return Err(Error::build(error.to_string())
                         .hint("another machine answers on the guest's port, or the guest made new host keys"));
                 }
-                Err(error) => *cause = Some(error),
+                Err(error) => {
+                    let pause = if matches!(error, ConnectError::Refused(_)) { PAUSE_REFUSED } else { PAUSE };
+                    *cause = Some(error);
+                    sleep(pause).await;
+                }
             }
-            banner = (banner * 2).min(BANNER_LONGEST);
-            sleep(PAUSE).await;
         }
-    }
-
-    async fn attempt(endpoint: &Endpoint, banner: Duration) -> Result<Self, ConnectError> {
-        let resets = endpoint.watch.resets();
-        let stream = TcpStream::connect(endpoint.address).await?;
-        stream.set_nodelay(true)?;
-        timeout(banner, wait_for_banner(&stream))
-            .await
-            .map_err(|_| ConnectError::NotYet(format!("no banner within {banner:?}")))??;
-        timeout(LOGIN, Self::log_in(endpoint, stream, resets))
-            .await
-            .map_err(|_| ConnectError::NotYet(format!("no login within {LOGIN:?}")))?
     }
 
     async fn log_in(endpoint: &Endpoint, stream: TcpStream, resets: u64) -> Result<Self, ConnectError> {
@@ -256,7 +256,7 @@ impl Session {
         let mut handle = client::connect_stream(Arc::new(config()), stream, judge).await?;
         let result = handle.authenticate_publickey(endpoint.user.as_str(), endpoint.key.private()).await?;
         if !result.success() {
-            return Err(ConnectError::NotYet(format!("the guest refuses the build's key for `{}`", endpoint.user)));
+            return Err(ConnectError::Refused(endpoint.user.clone()));
         }
         if let Some(key) = offered.lock().unwrap_or_else(PoisonError::into_inner).take() {
             endpoint.host_key.record(key);
@@ -265,11 +265,37 @@ impl Session {
     }
 }
 
-/// Waits until the other side says something, without taking it.
-async fn wait_for_banner(stream: &TcpStream) -> Result<(), ConnectError> {
-    match stream.peek(&mut [0]).await? {
-        0 => Err(ConnectError::NotYet("the connection is closed before sshd's banner".to_owned())),
-        _ => Ok(()),
+/// A connection on which sshd's banner has come, but is not taken.
+async fn answering_stream(address: SocketAddr, cause: &mut Option<ConnectError>) -> TcpStream {
+    let mut attempts = JoinSet::new();
+    loop {
+        if attempts.len() < ATTEMPTS {
+            attempts.spawn(attempt(address));
+        }
+        tokio::select! {
+            Some(result) = attempts.join_next() => match result {
+                Ok(Ok(stream)) => return stream,
+                Ok(Err(error)) => {
+                    *cause = Some(error);
+                    sleep(PAUSE).await;
+                }
+                Err(error) => *cause = Some(ConnectError::NotYet(error.to_string())),
+            },
+            () = sleep(OVERLAP) => {
+                *cause = Some(ConnectError::NotYet("connections are taken, but no banner comes".to_owned()));
+            }
+        }
+    }
+}
+
+async fn attempt(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    match timeout(BANNER, stream.peek(&mut [0])).await {
+        Ok(Ok(0)) => Err(ConnectError::NotYet("the connection is closed before sshd's banner".to_owned())),
+        Ok(Ok(_)) => Ok(stream),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(ConnectError::NotYet(format!("no banner within {BANNER:?}"))),
     }
 }
 

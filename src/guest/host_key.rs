@@ -48,6 +48,8 @@ pub(super) enum ConnectError {
     HostKeyChanged { known: String, offered: String },
     #[error("{0}")]
     NotYet(String),
+    #[error("the guest refuses the build's key for `{0}`")]
+    Refused(String),
     #[error("SSH: {0}")]
     Protocol(#[from] russh::Error),
     #[error(transparent)]

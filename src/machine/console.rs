@@ -28,30 +28,43 @@ enum Meaning {
     Warning(&'static str),
 }
 
-/// What to look for: where in the line, the text, what it means.
-/// Prompts stand at the start of a line, so that a script that mentions one is not taken for it.
-const CHECKS: &[(bool, &str, Meaning)] = &[
-    (false, "Kernel panic - not syncing", Meaning::Panic),
-    (false, "BUG: unable to handle", Meaning::Panic),
-    (false, "kernel BUG at ", Meaning::Panic),
-    (true, "You are in emergency mode", Meaning::Emergency),
-    (true, "Give root password for maintenance", Meaning::Emergency),
-    (true, "Cannot open access to console, the root account is locked", Meaning::Emergency),
-    (true, "(initramfs)", Meaning::Emergency),
-    (true, "grub rescue>", Meaning::NoBoot),
-    (true, "grub>", Meaning::NoBoot),
-    (false, "No bootable option or device was found", Meaning::NoBoot),
-    (false, "No bootable device", Meaning::NoBoot),
-    (false, "Out of memory: Killed process", Meaning::Warning("the guest ran out of memory")),
-    (false, "EXT4-fs error", Meaning::Warning("the guest's file system is damaged")),
-    (false, ": soft lockup - CPU#", Meaning::Warning("the guest's processor was busy or starved for long")),
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Anywhere in a line.
+    Anywhere,
+    /// At the start of a line, so that a script that mentions it is not taken for it.
+    Start,
+    /// At the start of a line that has no end, because somebody is expected to type.
+    Prompt,
+}
+
+/// What to look for, and where.
+const CHECKS: &[(Place, &str, Meaning)] = &[
+    (Place::Anywhere, "Kernel panic - not syncing", Meaning::Panic),
+    (Place::Anywhere, "BUG: unable to handle", Meaning::Panic),
+    (Place::Anywhere, "kernel BUG at ", Meaning::Panic),
+    (Place::Start, "You are in emergency mode", Meaning::Emergency),
+    (Place::Start, "Give root password for maintenance", Meaning::Emergency),
+    (Place::Start, "Cannot open access to console, the root account is locked", Meaning::Emergency),
+    (Place::Prompt, "(initramfs)", Meaning::Emergency),
+    (Place::Prompt, "grub rescue>", Meaning::NoBoot),
+    (Place::Prompt, "grub>", Meaning::NoBoot),
+    (Place::Anywhere, "No bootable option or device was found", Meaning::NoBoot),
+    (Place::Anywhere, "No bootable device", Meaning::NoBoot),
+    (Place::Anywhere, "Out of memory: Killed process", Meaning::Warning("the guest ran out of memory")),
+    (Place::Anywhere, "EXT4-fs error", Meaning::Warning("the guest's file system is damaged")),
+    (Place::Anywhere, ": soft lockup - CPU#", Meaning::Warning("the guest's processor was busy or starved for long")),
 ];
 
-/// The meaning of `line`, which has no control characters.
-fn check(line: &str) -> Option<Finding> {
+/// The meaning of `line`, which has no control characters. One that is not `complete` yet can only
+/// be a prompt: the rest of anything else is about to come.
+fn check(line: &str, complete: bool) -> Option<Finding> {
     let line = line.trim_start();
-    let (_, _, meaning) =
-        CHECKS.iter().find(|(start, text, _)| if *start { line.starts_with(text) } else { line.contains(text) })?;
+    let (_, _, meaning) = CHECKS.iter().find(|(place, text, _)| match place {
+        Place::Anywhere => complete && line.contains(text),
+        Place::Start => complete && line.starts_with(text),
+        Place::Prompt => line.starts_with(text),
+    })?;
     let line = line.trim_end().to_owned();
     Some(match meaning {
         Meaning::Panic => Finding::Fatal(Ended::KernelPanic { line }),
@@ -119,7 +132,7 @@ impl Console {
         while let Ok(count @ 1..) = serial.read(&mut buffer).await {
             splitter.push(&buffer[..count], |line| self.line(line));
             // A prompt has no line end, and nothing follows it.
-            if let Some(Finding::Fatal(ended)) = check(&printable(&splitter.pending())) {
+            if let Some(Finding::Fatal(ended)) = check(&printable(&splitter.pending()), false) {
                 self.reporter.end(ended);
             }
         }
@@ -128,7 +141,7 @@ impl Console {
 
     fn line(&mut self, raw: &str) {
         let line = printable(raw);
-        match check(&line) {
+        match check(&line, true) {
             Some(Finding::Fatal(ended)) => self.reporter.end(ended),
             Some(Finding::Warning(text)) => {
                 self.events.warn(Some(&self.template), format!("{text}: {}", line.trim()));
@@ -158,7 +171,7 @@ mod tests {
             ("grub rescue> ", "the machine found nothing to boot"),
             ("BdsDxe: No bootable option or device was found.", "the machine found nothing to boot"),
         ] {
-            let Some(Finding::Fatal(ended)) = check(line) else { panic!("{line:?} is not fatal") };
+            let Some(Finding::Fatal(ended)) = check(line, true) else { panic!("{line:?} is not fatal") };
             assert_eq!(ended.to_string(), format!("{expected}: {}", line.trim()));
         }
     }
@@ -170,7 +183,7 @@ mod tests {
             "[  99.0] watchdog: BUG: soft lockup - CPU#1 stuck for 26s!",
             "[  99.0] EXT4-fs error (device vda1): ext4_find_entry:1455",
         ] {
-            assert!(matches!(check(line), Some(Finding::Warning(_))), "{line:?}");
+            assert!(matches!(check(line, true), Some(Finding::Warning(_))), "{line:?}");
         }
     }
 
@@ -184,8 +197,15 @@ mod tests {
             "[    1.0] Kernel command line: root=LABEL=root panic=30",
             "[    2.0] systemd[1]: Reached target emergency.target - Emergency Mode.",
         ] {
-            assert_eq!(check(line), None, "{line:?}");
+            assert_eq!(check(line, true), None, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_line_without_its_end_can_only_be_a_prompt() {
+        assert_eq!(check("[    1.0] Kernel panic - not sync", false), None);
+        assert_eq!(check("[    1.0] Kernel panic - not syncing", false), None);
+        assert!(check("grub> ", false).is_some());
     }
 
     #[test]
