@@ -1,0 +1,265 @@
+//! The shipped chain, built once for all end-to-end tests, and its image booted as a cloud would.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{keys, repository, shared, told, visabuild};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use visabuild::event::Events;
+use visabuild::guest::{Endpoint, Guest, HostKey, Key, Outcome};
+use visabuild::machine::{
+    Accelerator, Config, Firmware, PowerOff, Running, Seed, Start, build_user_data, size_to_host, write_seed,
+};
+
+const PASSWORD: &str = "console-Passw0rd";
+
+/// Folder of the images; the first test that asks builds them, which takes minutes.
+fn images() -> PathBuf {
+    let folder = shared();
+    let (_, public) = keys(&folder);
+    let output = folder.join("images");
+    let mut command = visabuild();
+    command.env("XDG_CACHE_HOME", folder.join("cache"));
+    command.args(["build", "-C"]).arg(repository()).arg("--output").arg(&output);
+    command.arg("-pp").arg(public).args(["-rp", PASSWORD]);
+    let (_, err, code) = told(&command.output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    fs::write(folder.join("last-build.log"), err).unwrap();
+    output
+}
+
+fn image(template: &str) -> PathBuf {
+    images().join(template).join(format!("{template}.qcow2"))
+}
+
+/// A booted overlay of an image.
+struct Instance {
+    machine: Running,
+    guest: Guest,
+    cancel: CancellationToken,
+    folder: TempDir,
+}
+
+impl Instance {
+    /// Boots `image` from its own boot loader with a bigger disk and a NoCloud seed.
+    async fn boot(image: &Path, firmware: Firmware, meta: Value) -> Self {
+        let folder = tempfile::Builder::new().prefix("vb").tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let disk = folder.path().join("disk.qcow2");
+        visabuild::image::qemu_img::create_overlay(image, &disk, Some(16 << 30), &cancel).await.unwrap();
+        let key = Key::generate().unwrap();
+        let seed = folder.path().join("seed.img");
+        let meta_data = match json!({ "meta": meta, "local-hostname": "instance" }) {
+            Value::Object(map) => map,
+            _ => unreachable!(),
+        };
+        let instance_id = "i-1234".to_owned();
+        let user_data = build_user_data(key.authorized_line());
+        write_seed(&seed, &Seed { instance_id, user_data, meta_data, network_config: None }).unwrap();
+        let (cpus, _) = size_to_host(None, None);
+        let config = Config {
+            cpus,
+            memory: 3072,
+            seed: Some(seed),
+            firmware,
+            guest_ports: vec![22, 3389, 4822, 8888],
+            unsafe_cache: true,
+            ..Config::new("instance", Accelerator::Tcg, &disk)
+        };
+        let log = folder.path().join("serial.log");
+        let start = Start {
+            runtime: folder.path(),
+            serial_log: &log,
+            template: "instance",
+            events: &Events::none(),
+            cancel: &cancel,
+        };
+        let machine = Running::start(&config, start).await.unwrap();
+        let endpoint = Endpoint {
+            address: machine.forwarded(22).unwrap(),
+            user: "root".into(),
+            key,
+            host_key: HostKey::default(),
+            watch: machine.watch(),
+            cancel: cancel.clone(),
+        };
+        let guest = Guest::connect(endpoint, Duration::from_secs(600)).await.unwrap();
+        Self { machine, guest, cancel, folder }
+    }
+
+    /// Runs a command as root; returns its output.
+    async fn run(&mut self, command: &str) -> String {
+        let mut lines = Vec::new();
+        let outcome = self.guest.exec(command, tokio::io::empty(), |_, line| lines.push(line.to_owned())).await.unwrap();
+        assert_eq!(outcome, Outcome::Exit(0), "{command}: {lines:?}");
+        lines.join("\n")
+    }
+
+    fn port(&self, port: u16) -> SocketAddr {
+        self.machine.forwarded(port).unwrap()
+    }
+
+    async fn power_off(mut self) {
+        self.guest.power_off().await.unwrap();
+        drop(self.guest);
+        self.machine.shutdown(PowerOff::Guest, Duration::from_secs(300), &self.cancel).await.unwrap();
+        drop(self.folder);
+    }
+}
+
+/// Says `question` to a port until it answers something; QEMU accepts before the guest does.
+async fn ask(address: SocketAddr, question: &[u8]) -> Vec<u8> {
+    let question = question.to_vec();
+    let deadline = Instant::now() + Duration::from_secs(300);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut answer = vec![0; 4096];
+            let answered = TcpStream::connect(address).and_then(|mut stream| {
+                stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+                stream.write_all(&question)?;
+                stream.read(&mut answer)
+            });
+            if let Ok(length @ 1..) = answered {
+                answer.truncate(length);
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{address} is silent");
+        }
+    })
+    .await
+    .unwrap()
+}
+
+fn manifest(template: &str) -> Value {
+    let path = images().join(template).join(format!("{template}.manifest.json"));
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn qemu_visa_apps_boots_and_its_owner_can_use_desktop_and_notebook() {
+    let image = image("visa-apps");
+    let mut instance = Instance::boot(&image, Firmware::Bios, json!({ "owner": "joebloggs", "id": "1234" })).await;
+    // RDP-1: an X.224 connection request is answered with TLS.
+    let rdp = ask(instance.port(3389), b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x01\0\0\0").await;
+    assert_eq!((rdp[11], rdp[15]), (2, 1), "{rdp:?}");
+    // GUAC-4: guacd knows RDP.
+    let guacd = ask(instance.port(4822), b"6.select,3.rdp;").await;
+    assert!(guacd.starts_with(b"4.args,13.VERSION_"), "{}", String::from_utf8_lossy(&guacd));
+    // JUP-1, JUP-2: Jupyter answers below the instance's id and nowhere else.
+    let get = |path: &str| format!("GET {path} HTTP/1.0\r\nHost: visa.example.org\r\n\r\n").into_bytes();
+    let status = |answer: Vec<u8>| String::from_utf8_lossy(&answer).lines().next().unwrap().to_owned();
+    let api = status(ask(instance.port(8888), &get("/jupyter/1234/api")).await);
+    assert!(api.ends_with("200 OK"), "{api}");
+    let other = status(ask(instance.port(8888), &get("/lab")).await);
+    assert!(other.contains("404"), "{other}");
+
+    // BOOT-2: the owner exists without a boot command, and owns Jupyter.
+    assert!(instance.run("id joebloggs").await.contains("(joebloggs)"));
+    assert_eq!(instance.run("stat -c %U /home/joebloggs").await, "joebloggs");
+    assert_eq!(instance.run("ps -o user= -C jupyter-lab | sort -u").await.trim(), "joebloggs");
+    // NET-3: on all addresses.
+    let listening = instance.run("ss -ltnH | awk '{print $4}'").await;
+    for port in [3389, 4822, 8888] {
+        let open = [format!("0.0.0.0:{port}"), format!("*:{port}"), format!("[::]:{port}")];
+        assert!(listening.lines().any(|line| open.contains(&line.to_owned())), "{port}: {listening}");
+    }
+    // LIFE-5: the root file system has grown to the bigger disk.
+    let root: u64 = instance.run("df --output=size -BM / | tail -1").await.trim().trim_end_matches('M').parse().unwrap();
+    assert!(root > 13_000, "{root} MiB");
+    // META-1, BOOT-6, and no unit failed.
+    assert_eq!(instance.run("cloud-init query ds.meta_data.meta.owner").await, "joebloggs");
+    assert!(instance.run("cloud-init status --wait || true").await.contains("status: done"));
+    assert_eq!(instance.run("systemctl --failed --no-legend --plain").await, "");
+    assert_eq!(instance.run("journalctl -b | grep -ci 'ordering cycle' || true").await, "0");
+
+    // A desktop session with a signed token, and none with a wrong one (RDP-7, PAM-1, PAM-3).
+    let (private, _) = keys(&shared());
+    let session = "xrdp-sesrun -t Xorg -g 1280x1024 -F 0 joebloggs 2>&1 || true";
+    let now = instance.run("date +%s").await;
+    let token = token(&private, &format!("joebloggs,{}", now.trim()));
+    let started = instance.run(&format!("printf %s '{token}' | {session}")).await;
+    assert!(started.contains("display=:"), "{started}");
+    let refused = instance.run(&format!("printf %s 'joebloggs,1;AAAA' | {session}")).await;
+    assert!(!refused.contains("display=:"), "{refused}");
+    let wait = "timeout 120 sh -c 'until pgrep -u joebloggs xfce4-session; do sleep 1; done'";
+    assert!(!instance.run(wait).await.is_empty());
+    instance.power_off().await;
+}
+
+/// VISA's token: `payload;base64(RSA-SHA256(payload))`.
+fn token(private: &Path, payload: &str) -> String {
+    let script = "printf %s \"$1\" | openssl dgst -sha256 -sign \"$2\" | base64 -w0";
+    let signed = std::process::Command::new("sh").args(["-c", script, "sh", payload]).arg(private).output().unwrap();
+    format!("{payload};{}", String::from_utf8(signed.stdout).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn qemu_a_sealed_image_boots_under_uefi_and_has_no_traces_of_the_build() {
+    let image = image("visa-base");
+    let folder = tempfile::tempdir().unwrap();
+    let vars = folder.path().join("vars.fd");
+    fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).unwrap();
+    let uefi = Firmware::Uefi { code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(), vars };
+    let mut instance = Instance::boot(&image, uefi, json!({ "owner": "a.b-c_1", "id": "7" })).await;
+    assert!(instance.run("test -d /sys/firmware/efi && id a.b-c_1").await.contains("(a.b-c_1)"));
+    // HYG-1: the password asked for, in yescrypt, and no way in with it but the console.
+    let shadow = instance.run("getent shadow root | cut -d: -f2").await;
+    assert!(shadow.starts_with("$y$"), "{shadow}");
+    let sshd = instance.run("sshd -T | grep -E '^(passwordauthentication|permitrootlogin|kbdinteractive)'").await;
+    assert!(sshd.contains("passwordauthentication no"), "{sshd}");
+    assert!(sshd.contains("permitrootlogin without-password") || sshd.contains("permitrootlogin prohibit-password"), "{sshd}");
+    // The platform's key, and HYG-2.
+    let (_, public) = keys(&shared());
+    assert_eq!(instance.run("cat /etc/visa/public.pem").await, fs::read_to_string(public).unwrap().trim());
+    assert_eq!(instance.run("stat -c '%U %a' /etc/visa/public.pem").await, "root 644");
+    for gone in [
+        "/usr/local/share/ca-certificates/visabuild",
+        "/etc/apt/apt.conf.d/00visabuild",
+        "/etc/dpkg/dpkg.cfg.d/visabuild",
+        "/root/.bash_history",
+    ] {
+        instance.run(&format!("test ! -e {gone}")).await;
+    }
+    assert_eq!(instance.run("ls /var/lib/apt/lists | grep -c Packages || true").await, "0");
+    assert_eq!(instance.run("dpkg-query -W -f '${Package}\\n' | grep -cE '^(gcc|libssl-dev|eatmydata)' || true").await, "0");
+    assert_eq!(instance.run("systemctl --failed --no-legend --plain").await, "");
+    instance.power_off().await;
+}
+
+#[test]
+fn qemu_layers_hold_no_password_hash_and_manifests_tell_the_whole_story() {
+    images();
+    let manifest = manifest("visa-apps");
+    let layers: Vec<_> = manifest["layers"].as_array().unwrap().iter().map(|layer| layer["template"].clone()).collect();
+    assert_eq!(layers, ["base", "system-base", "visa-base", "visa-apps"]);
+    assert_eq!(manifest["image"]["format"], "qcow2");
+    assert_eq!(manifest["image"]["sha512"].as_str().unwrap().len(), 128);
+    assert!(manifest["packages"]["xrdp"].is_string());
+    assert!(!manifest["timings"].as_array().unwrap().is_empty());
+    if manifest["inputs"]["alternatives"]["guacd_method"]["value"] == "debian" {
+        assert_eq!(manifest["end_of_life"], true);
+        assert!(manifest["warnings"][0].as_str().unwrap().contains("Debian 11"));
+    }
+    let text = manifest.to_string();
+    assert!(!text.contains(PASSWORD) && !text.contains("$y$"), "a secret is in the manifest");
+
+    // The password in no form, and no hash of one, anywhere in a layer.
+    let cache = shared().join("cache/visabuild/layers");
+    for layer in fs::read_dir(cache).unwrap().flatten().map(|entry| entry.path()) {
+        if layer.extension().is_some_and(|extension| extension == "qcow2") {
+            for needle in [PASSWORD, "root:$y$"] {
+                let mut grep = std::process::Command::new("grep");
+                let status = grep.args(["--quiet", "--text", "--fixed-strings", "--", needle]).arg(&layer).status();
+                assert_eq!(status.unwrap().code(), Some(1), "{} holds `{needle}`", layer.display());
+            }
+        }
+    }
+}
