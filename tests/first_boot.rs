@@ -17,7 +17,7 @@ struct Instance {
 }
 
 impl Instance {
-    fn new(meta_data: Value) -> Self {
+    fn new(meta_data: &Value) -> Self {
         let instance = Self { root: TempDir::new().unwrap() };
         for folder in ["etc/visa", "etc/default", "home", "run/cloud-init", "var/lib/cloud/instance", "bin"] {
             fs::create_dir_all(instance.path(folder)).unwrap();
@@ -40,13 +40,13 @@ impl Instance {
             r#"echo "$1" >>"$VISA_ROOT/sleep.log"
             [ "$(wc -l <"$VISA_ROOT/sleep.log")" -lt 3 ] || eval "$ON_THIRD_SLEEP""#,
         );
-        instance.metadata(&meta_data);
+        instance.metadata(meta_data);
         instance
     }
 
     /// An instance as Nova describes it: its metadata below `meta`.
-    fn with_meta(meta: Value) -> Self {
-        Self::new(json!({ "uuid": "4a1c", "instance-id": "4a1c", "meta": meta }))
+    fn with_meta(meta: &Value) -> Self {
+        Self::new(&json!({ "uuid": "4a1c", "instance-id": "4a1c", "meta": meta }))
     }
 
     fn path(&self, relative: &str) -> PathBuf {
@@ -133,7 +133,7 @@ fn public_key() -> String {
 #[test]
 fn the_owner_gets_an_account_and_visa_its_key() {
     let key = public_key();
-    let instance = Instance::with_meta(json!({ "owner": "joebloggs", "id": "1234", "pamPublicKey": key }));
+    let instance = Instance::with_meta(&json!({ "owner": "joebloggs", "id": "1234", "pamPublicKey": key }));
     instance.boot();
     let account = instance.account("joebloggs").unwrap();
     assert!(account.ends_with("::/home/joebloggs:/bin/bash"), "{account}");
@@ -151,7 +151,7 @@ fn the_owner_gets_an_account_and_visa_its_key() {
 
 #[test]
 fn a_second_boot_changes_nothing() {
-    let instance = Instance::with_meta(json!({ "owner": "joebloggs", "id": "1", "pamPublicKey": public_key() }));
+    let instance = Instance::with_meta(&json!({ "owner": "joebloggs", "id": "1", "pamPublicKey": public_key() }));
     instance.boot();
     let before = (instance.read("etc/passwd"), instance.read("etc/shadow"), instance.read("etc/group"));
     let inode = fs::metadata(instance.path("etc/visa/public.pem")).unwrap().ino();
@@ -172,7 +172,7 @@ fn metadata_come_in_several_shapes() {
         json!({ "meta": "text", "owner": "joebloggs", "id": 77 }),
     ];
     for shape in shapes {
-        let instance = Instance::new(shape.clone());
+        let instance = Instance::new(&shape);
         instance.boot();
         assert_eq!(
             instance.read("run/visa/instance.env").as_deref(),
@@ -186,11 +186,11 @@ fn metadata_come_in_several_shapes() {
 fn without_an_owner_nothing_happens() {
     let shapes = [json!({ "meta": {} }), json!({}), json!(null), json!({ "meta": { "owner": "" } }), json!([1])];
     for shape in shapes {
-        let instance = Instance::new(shape.clone());
+        let instance = Instance::new(&shape);
         assert_eq!(instance.boot(), "<6>the metadata names no owner: nothing to do\n", "{shape}");
         assert!(!instance.path("run/visa").exists() && !instance.owner_is_announced());
     }
-    let instance = Instance::with_meta(json!({}));
+    let instance = Instance::with_meta(&json!({}));
     fs::remove_file(instance.path("run/cloud-init/instance-data.json")).unwrap();
     assert_eq!(instance.boot(), "<6>no cloud-init metadata: nothing to do\n");
 }
@@ -198,7 +198,7 @@ fn without_an_owner_nothing_happens() {
 #[test]
 fn login_names_are_accepted() {
     for name in ["joebloggs", "a.b-c_1", "_x", "2fast", "J", "abcdefghijklmnopqrstuvwxyz012345"] {
-        let instance = Instance::with_meta(json!({ "owner": name, "id": "1" }));
+        let instance = Instance::with_meta(&json!({ "owner": name, "id": "1" }));
         let log = instance.boot();
         assert!(instance.account(name).is_some(), "{name}: {log}");
         assert!(instance.path("home").join(name).is_dir());
@@ -242,7 +242,7 @@ fn what_is_no_login_name_is_refused() {
         "abcdefghijklmnopqrstuvwxyz0123456",
     ];
     for name in names {
-        let instance = Instance::with_meta(json!({ "owner": name, "id": "1" }));
+        let instance = Instance::with_meta(&json!({ "owner": name, "id": "1" }));
         let before = instance.read("etc/passwd");
         let log = instance.boot();
         assert!(log.starts_with("<3>the owner ") && log.ends_with("is not a login name: refused\n"), "{name:?}: {log}");
@@ -255,7 +255,7 @@ fn what_is_no_login_name_is_refused() {
 #[test]
 fn accounts_of_the_system_own_nothing() {
     for name in ["root", "xrdp", "nobody"] {
-        let instance = Instance::with_meta(json!({ "owner": name, "id": "1" }));
+        let instance = Instance::with_meta(&json!({ "owner": name, "id": "1" }));
         assert_eq!(instance.boot(), format!("<3>the owner {name} is an account of the system: refused\n"));
         assert!(!instance.path("run/visa/instance.env").exists() && !instance.owner_is_announced());
     }
@@ -263,7 +263,7 @@ fn accounts_of_the_system_own_nothing() {
 
 #[test]
 fn a_name_that_is_a_group_already_gets_no_account() {
-    let instance = Instance::with_meta(json!({ "owner": "audio", "id": "1" }));
+    let instance = Instance::with_meta(&json!({ "owner": "audio", "id": "1" }));
     // Somebody makes it later all the same, with a group of its own.
     let log = instance.boot_with("echo audio:x:1001:1001::/:/bin/sh >>\"$VISA_ROOT/etc/passwd\"");
     assert_eq!(log, "<3>the owner audio gets no account: a group of that name exists\n");
@@ -272,7 +272,7 @@ fn a_name_that_is_a_group_already_gets_no_account() {
 
 #[test]
 fn an_account_that_exists_is_left_alone() {
-    let instance = Instance::with_meta(json!({ "owner": "alice", "id": "1" }));
+    let instance = Instance::with_meta(&json!({ "owner": "alice", "id": "1" }));
     let before = instance.read("etc/passwd");
     assert_eq!(instance.boot(), "");
     assert_eq!(instance.read("etc/passwd"), before);
@@ -283,14 +283,14 @@ fn an_account_that_exists_is_left_alone() {
 fn a_directory_is_waited_for() {
     let appears = "echo joebloggs:x:5000:5000::/nfs/j:/bin/sh >>\"$VISA_ROOT/etc/passwd\"";
     for nsswitch in ["passwd: files systemd sss\n", "passwd: files [NOTFOUND=continue] ldap\n"] {
-        let instance = Instance::with_meta(json!({ "owner": "joebloggs", "id": "1" }));
+        let instance = Instance::with_meta(&json!({ "owner": "joebloggs", "id": "1" }));
         instance.write("etc/nsswitch.conf", nsswitch);
         assert_eq!(instance.boot_with(appears), "<6>waiting for joebloggs to appear in the directory\n");
         assert_eq!(instance.account("joebloggs").unwrap(), "joebloggs:x:5000:5000::/nfs/j:/bin/sh");
         assert_eq!(instance.read("sleep.log").unwrap(), "1\n2\n3\n");
         assert!(instance.owner_is_announced());
     }
-    let instance = Instance::with_meta(json!({ "owner": "joebloggs", "id": "1" }));
+    let instance = Instance::with_meta(&json!({ "owner": "joebloggs", "id": "1" }));
     instance.write("etc/nsswitch.conf", "passwd: files sss\n");
     instance.write("etc/visa/owner.conf", "VISA_CREATE_OWNER=always\n");
     instance.boot();
@@ -299,7 +299,7 @@ fn a_directory_is_waited_for() {
 
 #[test]
 fn an_account_of_the_system_that_comes_late_is_refused_too() {
-    let instance = Instance::with_meta(json!({ "owner": "munge", "id": "1" }));
+    let instance = Instance::with_meta(&json!({ "owner": "munge", "id": "1" }));
     instance.write("etc/visa/owner.conf", "VISA_CREATE_OWNER=never\n");
     let log = instance.boot_with("echo munge:x:120:120::/:/bin/sh >>\"$VISA_ROOT/etc/passwd\"");
     assert!(log.ends_with("<3>the owner munge is an account of the system: refused\n"), "{log}");
@@ -308,13 +308,13 @@ fn an_account_of_the_system_that_comes_late_is_refused_too() {
 
 #[test]
 fn a_boot_command_has_the_first_word() {
-    let instance = Instance::with_meta(json!({ "owner": "joebloggs", "id": "1" }));
+    let instance = Instance::with_meta(&json!({ "owner": "joebloggs", "id": "1" }));
     instance.write("var/lib/cloud/instance/user-data.txt", "#!/bin/bash\n");
     instance.boot_with("echo joebloggs:x:4711:4711::/srv/j:/bin/sh >>\"$VISA_ROOT/etc/passwd\"");
     assert_eq!(instance.account("joebloggs").unwrap(), "joebloggs:x:4711:4711::/srv/j:/bin/sh");
 
     // One that makes no account: ours comes when cloud-init's final stage is over.
-    let instance = Instance::with_meta(json!({ "owner": "joebloggs", "id": "1" }));
+    let instance = Instance::with_meta(&json!({ "owner": "joebloggs", "id": "1" }));
     instance.write("var/lib/cloud/instance/user-data.txt", "#!/bin/bash\n");
     instance.boot_with("touch \"$VISA_ROOT/run/cloud-init/result.json\"");
     assert!(instance.account("joebloggs").unwrap().contains(":/home/joebloggs:"));
@@ -322,7 +322,7 @@ fn a_boot_command_has_the_first_word() {
 
 #[test]
 fn a_useradd_that_fails_fails_the_unit() {
-    let instance = Instance::with_meta(json!({ "owner": "joebloggs", "id": "1" }));
+    let instance = Instance::with_meta(&json!({ "owner": "joebloggs", "id": "1" }));
     instance.program("useradd", "echo 'no space left' >&2; exit 10");
     let output = instance.script("setup-owner", "exit 1");
     assert_eq!(output.status.code(), Some(1));
@@ -335,7 +335,7 @@ fn a_useradd_that_fails_fails_the_unit() {
 
 #[test]
 fn a_useradd_that_somebody_else_overtook_is_no_fault() {
-    let instance = Instance::with_meta(json!({ "owner": "joebloggs", "id": "1" }));
+    let instance = Instance::with_meta(&json!({ "owner": "joebloggs", "id": "1" }));
     instance.program("useradd", "echo joebloggs:x:1001:1001::/home/j:/bin/sh >>\"$VISA_ROOT/etc/passwd\"; exit 9");
     assert_eq!(instance.boot(), "");
     assert!(instance.owner_is_announced());
@@ -344,7 +344,7 @@ fn a_useradd_that_somebody_else_overtook_is_no_fault() {
 #[test]
 fn an_instance_id_is_a_number() {
     for id in ["12; reboot", "../1", "", "uuid-1"] {
-        let instance = Instance::with_meta(json!({ "owner": "alice", "id": id }));
+        let instance = Instance::with_meta(&json!({ "owner": "alice", "id": id }));
         instance.boot();
         assert_eq!(instance.read("run/visa/instance.env").unwrap(), "OWNER=alice\nINSTANCE_ID=\n", "{id}");
     }
@@ -356,7 +356,7 @@ fn keys_are_accepted_in_their_usual_forms() {
     let spki = openssl(&["pkey", "-pubout"], &private);
     let pkcs1 = openssl(&["rsa", "-RSAPublicKey_out"], &private);
     for form in [spki.clone(), pkcs1, spki.replace('\n', "\r\n"), spki.trim_end().to_owned(), format!("VISA\n{spki}")] {
-        let instance = Instance::with_meta(json!({ "pamPublicKey": form }));
+        let instance = Instance::with_meta(&json!({ "pamPublicKey": form }));
         instance.write("etc/visa/public.pem", "the key of the image\n");
         instance.boot();
         assert_eq!(instance.read("etc/visa/public.pem").unwrap(), spki, "{form}");
@@ -382,7 +382,7 @@ fn an_invalid_key_changes_nothing_and_says_why() {
         ("$(reboot)".to_owned(), "is not a PEM public key"),
     ];
     for (key, reason) in cases {
-        let instance = Instance::with_meta(json!({ "owner": "alice", "id": "1", "pamPublicKey": key }));
+        let instance = Instance::with_meta(&json!({ "owner": "alice", "id": "1", "pamPublicKey": key }));
         instance.write("etc/visa/public.pem", "the key of the image\n");
         let log = instance.boot();
         assert!(log.starts_with("<3>pamPublicKey ") && log.contains(reason), "{key}: {log}");
@@ -394,7 +394,7 @@ fn an_invalid_key_changes_nothing_and_says_why() {
 
 #[test]
 fn waiting_for_the_owner_ends_with_what_a_service_needs() {
-    let instance = Instance::with_meta(json!({}));
+    let instance = Instance::with_meta(&json!({}));
     let output = instance.script(
         "wait-for-owner",
         "mkdir -p \"$VISA_ROOT/run/visa\"; printf 'OWNER=alice\\nINSTANCE_ID=7\\n' >\"$VISA_ROOT/run/visa/instance.env\"",
