@@ -120,7 +120,9 @@ fn a_changed_script_changes_its_step_and_everything_after_it() {
 
 #[test]
 fn wrong_options_are_exit_2() {
-    for arguments in [&["--no-such-option"][..], &["--cpus", "0"], &["--on-error", "ask"], &["-pp"], &["-rp", "x", "--lock-root"]] {
+    for arguments in
+        [&["--no-such-option"][..], &["--cpus", "0"], &["--on-error", "ask"], &["-pp"], &["-rp", "x", "--lock-root"]]
+    {
         let (_, err, code) = run(arguments);
         assert_eq!(code, 2, "{arguments:?}: {err}");
         assert!(err.starts_with("error:"), "{err}");

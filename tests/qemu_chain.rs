@@ -98,7 +98,8 @@ impl Instance {
     /// Runs a command as root; returns its output.
     async fn run(&mut self, command: &str) -> String {
         let mut lines = Vec::new();
-        let outcome = self.guest.exec(command, tokio::io::empty(), |_, line| lines.push(line.to_owned())).await.unwrap();
+        let outcome =
+            self.guest.exec(command, tokio::io::empty(), |_, line| lines.push(line.to_owned())).await.unwrap();
         assert_eq!(outcome, Outcome::Exit(0), "{command}: {lines:?}");
         lines.join("\n")
     }
@@ -172,7 +173,8 @@ async fn qemu_visa_apps_boots_and_its_owner_can_use_desktop_and_notebook() {
         assert!(listening.lines().any(|line| open.contains(&line.to_owned())), "{port}: {listening}");
     }
     // LIFE-5: the root file system has grown to the bigger disk.
-    let root: u64 = instance.run("df --output=size -BM / | tail -1").await.trim().trim_end_matches('M').parse().unwrap();
+    let root: u64 =
+        instance.run("df --output=size -BM / | tail -1").await.trim().trim_end_matches('M').parse().unwrap();
     assert!(root > 13_000, "{root} MiB");
     // META-1, BOOT-6, and no unit failed.
     assert_eq!(instance.run("cloud-init query ds.meta_data.meta.owner").await, "joebloggs");
@@ -215,7 +217,10 @@ async fn qemu_a_sealed_image_boots_under_uefi_and_has_no_traces_of_the_build() {
     assert!(shadow.starts_with("$y$"), "{shadow}");
     let sshd = instance.run("sshd -T | grep -E '^(passwordauthentication|permitrootlogin|kbdinteractive)'").await;
     assert!(sshd.contains("passwordauthentication no"), "{sshd}");
-    assert!(sshd.contains("permitrootlogin without-password") || sshd.contains("permitrootlogin prohibit-password"), "{sshd}");
+    assert!(
+        sshd.contains("permitrootlogin without-password") || sshd.contains("permitrootlogin prohibit-password"),
+        "{sshd}"
+    );
     // The platform's key, and HYG-2.
     let (_, public) = keys(&shared());
     assert_eq!(instance.run("cat /etc/visa/public.pem").await, fs::read_to_string(public).unwrap().trim());
@@ -229,7 +234,10 @@ async fn qemu_a_sealed_image_boots_under_uefi_and_has_no_traces_of_the_build() {
         instance.run(&format!("test ! -e {gone}")).await;
     }
     assert_eq!(instance.run("ls /var/lib/apt/lists | grep -c Packages || true").await, "0");
-    assert_eq!(instance.run("dpkg-query -W -f '${Package}\\n' | grep -cE '^(gcc|libssl-dev|eatmydata)' || true").await, "0");
+    assert_eq!(
+        instance.run("dpkg-query -W -f '${Package}\\n' | grep -cE '^(gcc|libssl-dev|eatmydata)' || true").await,
+        "0"
+    );
     assert_eq!(instance.run("systemctl --failed --no-legend --plain").await, "");
     instance.power_off().await;
 }

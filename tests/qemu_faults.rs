@@ -73,9 +73,7 @@ fn interrupted(bench: &Bench, point: &str, signal: Signal) -> (Option<i32>, Stri
 #[test]
 fn qemu_ctrl_c_and_sigterm_end_everything_with_their_exit_codes() {
     let bench = Bench::new(WAITS);
-    for (point, signal, expected) in
-        [(BOOT, Signal::INT, 130), (STEP, Signal::INT, 130), (STEP, Signal::TERM, 143)]
-    {
+    for (point, signal, expected) in [(BOOT, Signal::INT, 130), (STEP, Signal::INT, 130), (STEP, Signal::TERM, 143)] {
         let (code, err) = interrupted(&bench, point, signal);
         assert_eq!(code, Some(expected), "{point}: {err}");
         let word = if expected == 130 { "error: interrupted" } else { "error: terminated" };

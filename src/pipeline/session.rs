@@ -35,6 +35,10 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// What provisioners see as `PACKER_BUILDER_TYPE`.
 const BUILDER_TYPE: &str = "qemu";
 
+/// Bytes of the longest working folder in which sockets still have room: 107 less `/q-XXXXXX/serial`
+/// and some.
+const LONGEST_WORK: usize = 85;
+
 /// Memory below which a build's guest is not started, MiB.
 const LEAST_MEMORY: u64 = 1024;
 
@@ -116,11 +120,7 @@ impl<'a> Prepared<'a> {
     /// Starts QEMU.
     pub(super) async fn boot(self, timings: &mut Timings) -> Result<Booted<'a>> {
         let phase = timings.phase(format!("start QEMU ({})", self.purpose));
-        // Sockets have short paths, so they are not in the working folder.
-        let runtime = tempfile::Builder::new()
-            .prefix("visabuild-")
-            .tempdir()
-            .context(Kind::Host, || "cannot make a folder for QEMU's sockets")?;
+        let runtime = runtime_folder(&self.context.work)?;
         let command_line = quoted(&self.config.arguments(runtime.path()));
         let qemu_txt = self.context.work.join(format!("{}.qemu.txt", self.stage.name));
         fs::write(&qemu_txt, format!("qemu-system-x86_64 {command_line}\n"))
@@ -145,6 +145,15 @@ fn quoted(arguments: &[std::ffi::OsString]) -> String {
         .map(|word| shlex::try_quote(&word).map_or_else(|_| word.to_string(), std::borrow::Cow::into_owned))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// A folder for QEMU's sockets: in the working folder, where the next run finds what a kill left,
+/// unless its path is too long for a socket (unix(7)).
+fn runtime_folder(work: &Path) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("q-");
+    let made = if work.as_os_str().len() <= LONGEST_WORK { builder.tempdir_in(work) } else { builder.tempdir() };
+    made.context(Kind::Host, || "cannot make a folder for QEMU's sockets")
 }
 
 /// A machine that runs.

@@ -86,13 +86,8 @@ impl Run {
         use std::os::unix::process::CommandExt;
         let mark = format!("{}-{:?}", std::process::id(), Instant::now());
         // Its own group, as a shell would give it: signals are sent to it alone.
-        let mut child = command
-            .env(MARK, &mark)
-            .process_group(0)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.env(MARK, &mark).process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
