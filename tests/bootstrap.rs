@@ -11,6 +11,7 @@ use visabuild::error::Kind;
 use visabuild::event::{Event, Events, Redactor, Subscriber, Timed};
 use visabuild::source::apt::{Acquire, Mirrors, read_sources};
 use visabuild::source::bootstrap::{self, BaseDisk, Host};
+use visabuild::source::disk::Layout;
 use visabuild::template::{Bootstrap, Machine};
 
 /// Where the process that is to be killed works.
@@ -53,8 +54,24 @@ async fn a_disk_with_kernel_and_package_list_is_made_and_nothing_else_is_left() 
     let image: serde_json::Value = serde_json::from_slice(&image.stdout).unwrap();
     assert_eq!(image["virtual-size"], 2_u64 << 30);
     assert_eq!(image["backing-filename"], serde_json::Value::Null);
+    assert_eq!(list(&base.disk, "/etc/apt/sources.list.d"), ["debian.sources"], "mmdebstrap's may hold credentials");
+    assert!(!list(&base.disk, "/etc/apt/apt.conf.d").contains(&"99mmdebstrap".to_owned()));
+    assert!(list(&base.disk, "/boot/efi").is_empty());
     let kernel = std::fs::read(&base.kernel).unwrap();
     assert_eq!(&kernel[0x202..0x206], b"HdrS", "not a Linux kernel (boot protocol, setup header)");
+}
+
+/// Names in a folder of the root file system, read from the disk as it is.
+fn list(disk: &Path, folder: &str) -> Vec<String> {
+    let raw = tempfile::NamedTempFile::new().unwrap();
+    let convert = Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(disk).arg(raw.path()).status().unwrap();
+    assert!(convert.success());
+    let device = format!("{}?offset={}", raw.path().display(), Layout::new(2 << 30).unwrap().root.start);
+    let output = Command::new("debugfs").args(["-R", &format!("ls -p {folder}"), &device]).output().unwrap();
+    // A line is /inode/mode/user/group/name/size/.
+    let text = String::from_utf8(output.stdout).unwrap();
+    let names = text.lines().filter_map(|line| line.split('/').nth(5)).filter(|name| !matches!(*name, "." | ".."));
+    names.map(str::to_owned).collect()
 }
 
 #[tokio::test]

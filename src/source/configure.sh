@@ -81,8 +81,10 @@ rm -f "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed"
 # No password rather than an empty one.
 sed -i 's/^root:[^:]*:/root:*:/' "$root/etc/shadow"
 
-# What only mmdebstrap's own run needed; the first may hold the host's proxy.
-rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap" "$root/etc/apt/sources.list"
+# What only mmdebstrap's own run needed; the sources and apt's settings may hold credentials of the
+# host. The caller writes new sources.
+rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap" \
+  "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/*
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb \
   "$root"/var/log/apt/* "$root"/var/log/*.log "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old \
   "$root"/tmp/* "$root"/run/*
