@@ -103,6 +103,13 @@ write_release() {
             printf 'VISA_%s_VERSION="%s"\n' "$(tr 'a-z-' 'A-Z_' <<<"$package")" \
                 "$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null || true)"
         done
+        # Present in templates with Jupyter only.
+        for package in /opt/visa/jupyter/lib/python3*/site-packages/jupyterlab-*.dist-info; do
+            if [[ -d $package ]]; then
+                package=${package##*/jupyterlab-}
+                printf 'VISA_JUPYTERLAB_VERSION="%s"\n' "${package%.dist-info}"
+            fi
+        done
     } >/etc/visa-release
     chmod 0644 /etc/visa-release
     cat /etc/visa-release

@@ -1,7 +1,6 @@
 #!/bin/bash
-# Sets what every site sets: locale, time zone, clock servers; and stops what disturbs sessions.
+# Sets the time zone and the clock's servers.
 #
-#   LOCALE        locale of the sessions, for example en_US.UTF-8
 #   TIME_ZONE     for example Europe/Paris
 #   NTP_SERVERS   the site's clock servers, separated by commas or white space; empty: Debian's pool
 set -euo pipefail
@@ -11,15 +10,7 @@ fail() {
     exit 1
 }
 
-: "${LOCALE:?}" "${TIME_ZONE:?}"
-
-normal=$(tr '[:upper:]' '[:lower:]' <<<"${LOCALE//-/}")
-if ! locale -a | tr '[:upper:]' '[:lower:]' | tr -d - | grep -Fqx "$normal"; then
-    grep -Eq "^# *${LOCALE//./\\.} |^${LOCALE//./\\.} " /etc/locale.gen || fail "there is no locale '$LOCALE'"
-    sed -i -E "s/^# *(${LOCALE//./\\.} )/\1/" /etc/locale.gen
-    locale-gen
-fi
-update-locale --reset "LANG=$LOCALE"
+: "${TIME_ZONE:?}"
 
 [[ -f /usr/share/zoneinfo/$TIME_ZONE ]] || fail "there is no time zone '$TIME_ZONE'"
 ln -sf "/usr/share/zoneinfo/$TIME_ZONE" /etc/localtime
@@ -37,7 +28,3 @@ else
 fi
 systemctl enable chrony.service
 chronyd -p >/dev/null || fail "chronyd cannot read its configuration"
-
-# An update in the middle of a session restarts guacd, and everybody is thrown out. Images are
-# rebuilt instead.
-systemctl disable apt-daily.timer apt-daily-upgrade.timer
