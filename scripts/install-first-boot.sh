@@ -16,4 +16,9 @@ install -m 0755 "$source_dir/setup-owner" "$source_dir/wait-for-owner" /usr/lib/
 install -m 0644 "$source_dir/metadata.sh" /usr/lib/visa/
 install -m 0644 "$source_dir/owner.conf" /etc/visa/
 install -m 0644 "$source_dir/visa-owner.service" "$source_dir/visa-owner.target" /etc/systemd/system/
+# The owner is the only account: cloud-init's own default user would take the first uid and sudo
+# without a password. User data that name users still win.
+cat >/etc/cloud/cloud.cfg.d/91-visa-users.cfg <<'CONF'
+users: []
+CONF
 systemctl enable visa-owner.service

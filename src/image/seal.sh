@@ -49,7 +49,9 @@ rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init \
 rm -f /var/lib/dhcp/*.leases /var/lib/dhcpcd/*.lease* /var/lib/NetworkManager/*.lease
 rm -rf /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/systemd/timers/*
 rm -f /var/lib/dbus/machine-id
-echo uninitialized >/etc/machine-id
+# Empty rather than `uninitialized`: that would turn on again what a template has disabled
+# (machine-id(5), First Boot Semantics).
+: >/etc/machine-id
 if [[ -d /var/lib/dbus ]]; then
     ln -s /etc/machine-id /var/lib/dbus/machine-id
 fi
