@@ -2,6 +2,8 @@
 //!
 //! Ignored unless asked for, because each test downloads a Debian: `cargo test --test bootstrap -- --ignored`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader, Read, pipe};
 use std::path::Path;
 use std::process::{Command, Stdio};

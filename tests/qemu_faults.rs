@@ -197,6 +197,59 @@ fn qemu_a_reboot_in_a_step_is_survived_and_an_unexpected_one_is_told() {
     assert!(err.contains("expect_disconnect"), "{err}");
 }
 
+#[test]
+fn qemu_a_kernel_panic_ends_the_build_at_once_with_that_reason() {
+    let bench = Bench::new(
+        "    - type: shell\n      inline: [\"echo 1 >/proc/sys/kernel/sysrq\", \"echo c >/proc/sysrq-trigger\", \"sleep 1000\"]",
+    );
+    let (_, err, code) = told(&bench.build().output().unwrap());
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("Kernel panic - not syncing: sysrq triggered crash"), "{err}");
+    let serial = fs::read_to_string(bench.results().join("failure/serial.log")).unwrap();
+    assert!(serial.contains("sysrq triggered crash"), "{serial}");
+}
+
+/// A file system of its own for the cache, which can be made full.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &Path) -> Self {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=40G", "tmpfs"]).arg(at).status().unwrap();
+        assert!(mounted.success(), "this test mounts a tmpfs and so needs root");
+        Self(at.to_owned())
+    }
+
+    fn shrink(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn qemu_a_full_disk_ends_the_build_at_once_with_that_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = Small::mount(folder.path());
+    let steps = "    - type: shell\n      inline: [\"echo the step has begun\", \"sleep 5\", \"dd if=/dev/urandom of=/big bs=1M count=2000\", \"sync\", \"sleep 1000\"]";
+    let bench = Bench { cache: folder.path().to_owned(), ..Bench::new(steps) };
+    // The base disk is the shared one; only what this build writes goes to the small file system.
+    Bench::new(QUICK).next_run_succeeds();
+    fs::create_dir_all(folder.path().join("visabuild")).unwrap();
+    std::os::unix::fs::symlink(shared().join("cache/visabuild/bases"), folder.path().join("visabuild/bases")).unwrap();
+    let mut run = Run::start(bench.build());
+    run.wait_for(STEP);
+    small.shrink("200M");
+    let (code, err) = run.end();
+    assert_eq!(code, Some(3), "{err}");
+    assert!(err.contains("no space left on the host for"), "{err}");
+    assert!(bench.results().join("failure/reason.txt").is_file());
+}
+
 fn is_flat(image: &Path) -> bool {
     let info = Command::new("qemu-img").args(["info", "--output=json"]).arg(image).output().unwrap();
     let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();

@@ -20,7 +20,7 @@ use crate::error::{Context, Error, Kind, Result};
 pub use layers::{BuildLock, Layer, LayerInfo, LayerStore};
 pub use sealed::SealedState;
 pub use secrets::{SecretTags, Secrets};
-pub use work::WorkFolder;
+pub use work::{Abandoned, WorkFolder};
 
 mod layers;
 mod sealed;

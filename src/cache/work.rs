@@ -19,14 +19,13 @@ pub struct WorkFolder {
 }
 
 impl WorkFolder {
-    /// Makes one, after removing what killed runs left; returns it with the number of folders
-    /// removed.
+    /// Makes one, after removing what killed runs left.
     ///
     /// # Errors
     /// The folder cannot be made (kind host).
-    pub fn new(cache: &Cache) -> Result<(Self, usize)> {
+    pub fn new(cache: &Cache) -> Result<(Self, Abandoned)> {
         let parent = cache.root().join("work");
-        let removed = remove_abandoned(&parent)?;
+        let abandoned = remove_abandoned(&parent)?;
         let path = tempfile::Builder::new()
             .prefix("run-")
             .rand_bytes(6)
@@ -35,7 +34,7 @@ impl WorkFolder {
             .keep();
         let lock = lock_file(&path.join("lock"))?;
         try_lock(&lock)?;
-        Ok((Self { path, keep: false, _lock: lock }, removed))
+        Ok((Self { path, keep: false, _lock: lock }, abandoned))
     }
 
     /// The folder.
@@ -58,8 +57,18 @@ impl Drop for WorkFolder {
     }
 }
 
-fn remove_abandoned(parent: &Path) -> Result<usize> {
-    let mut removed = 0;
+/// Working folders of runs that were killed.
+#[derive(Debug, Default)]
+pub struct Abandoned {
+    /// How many were removed.
+    pub removed: usize,
+    /// Those that hold files of an ordinary user's subordinate ids, which only a user namespace can
+    /// remove (`source::bootstrap::clean`).
+    pub left: Vec<PathBuf>,
+}
+
+fn remove_abandoned(parent: &Path) -> Result<Abandoned> {
+    let mut found = Abandoned::default();
     let entries = fs::read_dir(parent).context(Kind::Host, || format!("cannot read {}", parent.display()))?;
     for folder in entries.flatten().map(|entry| entry.path()) {
         if folder.join(KEPT).exists() {
@@ -70,11 +79,28 @@ fn remove_abandoned(parent: &Path) -> Result<usize> {
             Ok(lock) => try_lock(&lock)?,
             Err(_) => is_old(&folder),
         };
-        if abandoned && fs::remove_dir_all(&folder).is_ok() {
-            removed += 1;
+        if !abandoned {
+            continue;
+        }
+        match remove(&folder) {
+            Ok(()) => found.removed += 1,
+            Err(_) => found.left.push(folder),
         }
     }
-    Ok(removed)
+    Ok(found)
+}
+
+/// Removes a working folder, its lock last: a folder that cannot be removed stays known as abandoned.
+fn remove(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)?.flatten() {
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(&path)?;
+        } else if entry.file_name() != "lock" {
+            fs::remove_file(&path)?;
+        }
+    }
+    fs::remove_dir_all(folder)
 }
 
 fn is_old(folder: &Path) -> bool {
@@ -94,9 +120,9 @@ mod tests {
         fs::create_dir(&abandoned).unwrap();
         fs::write(abandoned.join("lock"), "").unwrap();
         let (used, removed) = WorkFolder::new(&cache).unwrap();
-        assert_eq!(removed, 1);
+        assert_eq!(removed.removed, 1);
         let (mut kept, removed) = WorkFolder::new(&cache).unwrap();
-        assert_eq!(removed, 0);
+        assert_eq!(removed.removed, 0);
         kept.keep();
         let kept_path = kept.path().to_owned();
         drop(kept);
@@ -104,7 +130,7 @@ mod tests {
         drop(used);
         assert!(!used_path.exists());
         let (_third, removed) = WorkFolder::new(&cache).unwrap();
-        assert_eq!(removed, 0);
+        assert_eq!(removed.removed, 0);
         assert!(kept_path.exists());
     }
 }

@@ -12,7 +12,7 @@ use super::args::{AcceleratorChoice, BuildArgs, OnError};
 use super::project::Prepared;
 use super::signals::Signals;
 use super::{Environment, cache_folder, guest, print};
-use crate::cache::{Cache, WorkFolder, lock_file, try_lock};
+use crate::cache::{Abandoned, Cache, WorkFolder, lock_file, try_lock};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Events, Level, Redactor, Subscriber};
 use crate::image::Compression;
@@ -24,6 +24,7 @@ use crate::preflight::{self, Finding, State};
 use crate::process::Run;
 use crate::report::{JsonLines, PlainLines, TemplateLogs, Terminal, size};
 use crate::source::apt::{Acquire, Mirrors};
+use crate::source::bootstrap;
 
 /// Why the base disk is made by bootstrap, for the output and the manifest.
 const BASE_REASON: &str = "bootstrap: the only way that this version has";
@@ -37,7 +38,8 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
         .context(Kind::Usage, || "the output folder has no usable name")?;
     let cache = Cache::open(&cache_folder(environment)?)?;
     let _output_lock = lock_output(&output)?;
-    let (mut work, removed) = WorkFolder::new(&cache)?;
+    let (mut work, abandoned) = WorkFolder::new(&cache)?;
+    let removed = abandoned.removed + clean_up(abandoned, signals.cancel()).await;
     let events = events(&args, &prepared, work.path());
     tell_beginning(&events, &args, &prepared, removed);
 
@@ -83,6 +85,19 @@ fn lock_output(output: &Path) -> Result<fs::File> {
     }
     Err(Error::host(format!("another visabuild is building into {}", output.display()))
         .hint("wait for it, or choose another folder with --output"))
+}
+
+/// Removes what a killed bootstrap of an ordinary user left; returns how many folders.
+async fn clean_up(abandoned: Abandoned, cancel: &CancellationToken) -> usize {
+    let mut removed = 0;
+    for folder in abandoned.left {
+        let cleaned = bootstrap::clean(&pipeline::base_folder(&folder), cancel).await;
+        // What still cannot be removed is tried again by the next run.
+        if cleaned.is_ok() && fs::remove_dir_all(&folder).is_ok() {
+            removed += 1;
+        }
+    }
+    removed
 }
 
 fn events(args: &BuildArgs, prepared: &Prepared, work: &Path) -> Events {

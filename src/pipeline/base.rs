@@ -1,5 +1,7 @@
 //! The base disk of a chain, out of the cache or made.
 
+use std::path::{Path, PathBuf};
+
 use super::{Context, layer, timings::Timings};
 use crate::cache::{Layer, LayerInfo};
 use crate::error::Result;
@@ -9,6 +11,11 @@ use crate::source::bootstrap;
 /// Names of a base's other files in the cache.
 pub(super) const KERNEL: &str = "vmlinuz";
 pub(super) const INITRD: &str = "initrd.img";
+
+/// Where in a working folder the base disk is made.
+pub fn folder(work: &Path) -> PathBuf {
+    work.join("base")
+}
 
 /// The base disk of `stage`.
 pub(super) async fn ensure(context: &Context<'_>, stage: &Stage, base: &Base) -> Result<Layer> {
@@ -27,7 +34,7 @@ pub(super) async fn ensure(context: &Context<'_>, stage: &Stage, base: &Base) ->
         mirrors: context.settings.mirrors.clone(),
         acquire: context.settings.acquire.clone(),
         keyring: None,
-        work_dir: context.work.join("base"),
+        work_dir: folder(&context.work),
     };
     let made = bootstrap::build(&base.bootstrap, &host, &phase, context.cancel).await?;
     context.events.info(Some(&stage.name), format!("the packages were verified with {}", made.keyring));

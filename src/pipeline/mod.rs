@@ -29,6 +29,8 @@ use crate::plan::Plan;
 use crate::source::apt::{Acquire, Mirrors};
 use crate::template::Text;
 
+pub use base::folder as base_folder;
+
 mod base;
 mod failure;
 mod layer;
