@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod cli;
+pub mod credentials;
 pub mod error;
 pub mod event;
 pub mod guest;

@@ -1,23 +1,18 @@
 //! The bootstrap builder for real: needs mmdebstrap, name spaces and a mirror.
-//!
-//! Ignored unless asked for, because each test downloads a Debian: `cargo test --test bootstrap -- --ignored`.
+//! Those that download a Debian are of the full tier.
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Read, pipe};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use tokio_util::sync::CancellationToken;
 use visabuild::error::Kind;
-use visabuild::event::{Event, Events, Redactor, Subscriber, Timed};
+use visabuild::event::Events;
 use visabuild::source::apt::{Acquire, Mirrors, read_sources};
 use visabuild::source::bootstrap::{self, BaseDisk, Host};
 use visabuild::source::disk::Layout;
 use visabuild::template::{Bootstrap, Machine};
-
-/// Where the process that is to be killed works.
-const VICTIM_FOLDER: &str = "VISABUILD_TEST_FOLDER";
 
 fn spec() -> Bootstrap {
     Bootstrap {
@@ -43,8 +38,7 @@ async fn build(work_dir: &Path, spec: &Bootstrap, events: &Events) -> visabuild:
 }
 
 #[tokio::test]
-#[ignore = "downloads a Debian"]
-async fn a_disk_with_kernel_and_package_list_is_made_and_nothing_else_is_left() {
+async fn full_a_disk_with_kernel_and_package_list_is_made_and_nothing_else_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let base = build(folder.path(), &spec(), &Events::none()).await.unwrap();
 
@@ -77,8 +71,7 @@ fn list(disk: &Path, folder: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-#[ignore = "downloads a Debian"]
-async fn a_template_without_a_kernel_is_told_which_package_to_add() {
+async fn full_a_template_without_a_kernel_is_told_which_package_to_add() {
     let folder = tempfile::tempdir().unwrap();
     let spec = Bootstrap { packages: Vec::new(), variant: "essential".to_owned(), ..spec() };
     let error = build(folder.path(), &spec, &Events::none()).await.unwrap_err();
@@ -99,52 +92,4 @@ async fn names_that_would_be_options_or_paths_are_refused_before_anything_starts
         assert_eq!(error.chain(), [format!("`{bad}` is not the name of a package")]);
         assert_eq!(error.kind(), Kind::Usage);
     }
-}
-
-/// Prints what a build's commands print.
-struct Printer;
-
-impl Subscriber for Printer {
-    fn receive(&self, event: &Timed) {
-        if let Event::Output { line, .. } = &event.event {
-            println!("{line}");
-        }
-    }
-}
-
-/// The process that [`a_killed_build_takes_everything_along`] kills.
-#[tokio::test]
-#[ignore = "run by another test"]
-async fn victim() {
-    if let Some(folder) = std::env::var_os(VICTIM_FOLDER) {
-        let events = Events::new(vec![Box::new(Printer)], Redactor::default());
-        build(Path::new(&folder), &spec(), &events).await.unwrap();
-    }
-}
-
-#[tokio::test]
-#[ignore = "downloads a Debian"]
-async fn a_killed_build_takes_everything_along() {
-    let folder = tempfile::tempdir().unwrap();
-    // A pipe that every descendant inherits: its end of file says that the last of them is gone.
-    let (mut alive, inherited) = pipe().unwrap();
-    let mut victim = Command::new("sh")
-        .args(["-c", "exec \"$0\" --ignored --nocapture --exact victim 3>&2"])
-        .arg(std::env::current_exe().unwrap())
-        .env(VICTIM_FOLDER, folder.path())
-        .stdout(Stdio::piped())
-        .stderr(inherited)
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(victim.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(output.any(|line| line.starts_with("Setting up ")), "the build ended before dpkg was at work");
-    victim.kill().unwrap();
-    victim.wait().unwrap();
-    let mut rest = Vec::new();
-    alive.read_to_end(&mut rest).unwrap();
-
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    assert!(!mounts.contains(&*folder.path().to_string_lossy()), "{mounts}");
-    bootstrap::clean(folder.path(), &CancellationToken::new()).await.unwrap();
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

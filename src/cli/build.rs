@@ -17,9 +17,9 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Events, Level, Redactor, Subscriber};
 use crate::image::Compression;
 use crate::image::manifest::HostFacts;
-use crate::machine::{self, Display};
+use crate::machine::{self, Accelerator, Display};
 use crate::pipeline::{self, Artifact, Results, Settings, Sizes};
-use crate::preflight::accelerator::{self, Accelerator, Request};
+use crate::preflight::accelerator::{self, Request};
 use crate::preflight::{self, Finding, State};
 use crate::process::Run;
 use crate::report::{JsonLines, PlainLines, TemplateLogs, Terminal, size};
@@ -189,10 +189,7 @@ async fn settings(
     let (mirrors, acquire) = network(prepared, cancel).await?;
     Ok(Settings {
         keep_on_error: args.on_error == OnError::Keep,
-        accelerator: match accelerator {
-            Accelerator::Kvm => machine::Accelerator::Kvm,
-            Accelerator::Tcg => machine::Accelerator::Tcg,
-        },
+        accelerator,
         insisted: Sizes { cpus: args.cpus, memory: args.memory },
         display: if args.project.not_headless { Display::Window } else { Display::Headless },
         environment: guest::environment(&prepared.proxy, prepared.pip_index.as_ref()),

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::preflight::pip::{Index, without_credentials};
+use crate::credentials;
+use crate::preflight::pip::Index;
 use crate::preflight::reach::Proxy;
 use crate::source::apt::Acquire;
 use crate::template::Text;
@@ -44,10 +45,10 @@ pub(super) fn environment(proxy: &Proxy, pip_index: Option<&Index>) -> Vec<(Stri
 
 /// A variable's value; one with credentials in it is a secret, which keeps it off command lines.
 fn text(name: &str, value: String) -> Text {
-    if without_credentials(&value) == value {
+    if credentials::strip(&value) == value {
         return Text::public(value);
     }
-    Text::new(without_credentials(&value), value, BTreeSet::from([name.to_owned()]))
+    Text::new(credentials::strip(&value), value, BTreeSet::from([name.to_owned()]))
 }
 
 /// apt's settings for the build: how the host's own apt reaches its mirrors, the build's proxy

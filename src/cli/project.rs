@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Environment;
 use super::args::ProjectArgs;
 use crate::cache::Secrets;
+use crate::credentials;
 use crate::error::{Context, Error, Kind, Problem, Result};
 use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
 use crate::pam_key::{self, PamKey};
@@ -268,7 +269,7 @@ fn hidden(
 ) -> Vec<SecretString> {
     let mut hidden: Vec<SecretString> = password.into_iter().cloned().collect();
     let urls = proxy.url.iter().cloned().chain(pip_index.map(|index| index.url.expose_secret().to_owned()));
-    let mut credentials: Vec<String> = urls.filter_map(|url| credentials_in(&url)).collect();
+    let mut credentials: Vec<String> = urls.filter_map(|url| credentials::split(&url).1.map(str::to_owned)).collect();
     let mirrors = mirrors.into_iter().flat_map(|mirrors| std::iter::once(&mirrors.main).chain(&mirrors.security));
     credentials.extend(mirrors.filter_map(apt::Mirror::credentials).map(|text| text.expose_secret().to_owned()));
     for pair in credentials {
@@ -278,13 +279,6 @@ fn hidden(
         hidden.push(pair.into());
     }
     hidden
-}
-
-/// `user:password` of a URL.
-fn credentials_in(url: &str) -> Option<String> {
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    authority.rsplit_once('@').map(|(credentials, _)| credentials.to_owned())
 }
 
 fn secrets(password: Option<SecretString>, key: Option<&Path>) -> Result<Secrets> {

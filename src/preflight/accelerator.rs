@@ -3,38 +3,17 @@
 //! That `/dev/kvm` opens is not enough: where the CPU offers no hardware virtualisation, a module
 //! may still answer, and a guest then hangs without a word.
 
-use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 
-use serde::Serialize;
-
 use super::Finding;
 use crate::error::{Error, Result};
+use crate::machine::Accelerator;
 
 const DEVICE: &str = "/dev/kvm";
-
-/// What QEMU runs a guest's instructions with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accelerator {
-    /// The CPU itself.
-    Kvm,
-    /// QEMU's translator; works everywhere, several times slower.
-    Tcg,
-}
-
-impl fmt::Display for Accelerator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        })
-    }
-}
 
 /// What the user asks for (`--accel`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -15,7 +15,9 @@ use super::reach::{Choice, Outcome, Prober, Proxy};
 use super::resources::{self, Namespaces, Need};
 use super::tools;
 use super::{Finding, State};
+use crate::credentials;
 use crate::error::Result;
+use crate::machine::Accelerator;
 
 /// An APT archive that a build takes packages from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +67,7 @@ pub async fn examine(options: &Options) -> Result<Vec<Finding>> {
     let prober = Prober::new(&options.proxy, &options.certificates.certificates)?;
     let host = Distribution::of_host();
     let detection = accelerator::detect();
-    let kvm = accelerator::choose(options.accelerator, &detection)
-        .is_ok_and(|chosen| chosen == accelerator::Accelerator::Kvm);
+    let kvm = accelerator::choose(options.accelerator, &detection).is_ok_and(|chosen| chosen == Accelerator::Kvm);
 
     let mut findings = vec![accelerator::examine(options.accelerator, &detection)];
     findings.extend(tools::examine(&options.search_path, options.uid == 0, kvm, &host).await);
@@ -106,7 +107,7 @@ fn keyring(known: &Result<String, String>) -> Finding {
 async fn network(prober: &Prober, options: &Options) -> Vec<Finding> {
     let mut findings = Vec::new();
     for Mirror { uri, suite } in &options.mirrors {
-        let shown = super::pip::without_credentials(uri);
+        let shown = credentials::strip(uri);
         findings.push(match prober.serves_suite(uri, suite).await {
             Ok(()) => Finding::ok("mirror", format!("{shown} serves {suite}")),
             Err(error) => Finding::problem("mirror", error.chain().join(": "))
@@ -116,7 +117,7 @@ async fn network(prober: &Prober, options: &Options) -> Vec<Finding> {
     findings.extend(prober.first_reachable(&options.alternatives).await.iter().map(alternative));
     if let Some(index) = &options.pip_index {
         findings.push(match prober.reach(index).await {
-            Ok(()) => Finding::ok("pip index", super::pip::without_credentials(index)),
+            Ok(()) => Finding::ok("pip index", credentials::strip(index)),
             Err(error) => Finding::warning("pip index", error.chain().join(": ")),
         });
     }
@@ -126,7 +127,7 @@ async fn network(prober: &Prober, options: &Options) -> Vec<Finding> {
 fn alternative(outcome: &Outcome) -> Finding {
     let name = format!("alternative {}", outcome.name);
     match &outcome.reachable {
-        Some(url) => Finding::ok(name, format!("{} answers", super::pip::without_credentials(url))),
+        Some(url) => Finding::ok(name, format!("{} answers", credentials::strip(url))),
         None => {
             let causes: Vec<&str> = outcome.failures.iter().map(|failure| failure.cause.as_str()).collect();
             Finding::warning(name, format!("not reachable: {}", causes.join("; ")))

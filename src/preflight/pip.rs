@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::credentials;
+
 /// An index and where it is set.
 #[derive(Debug, Clone)]
 pub struct Index {
@@ -20,17 +22,8 @@ pub struct Index {
 impl Index {
     /// The URL as it may be shown and put into an image.
     pub fn public_url(&self) -> String {
-        without_credentials(self.url.expose_secret())
+        credentials::strip(self.url.expose_secret())
     }
-}
-
-/// `url` without user name and password. Text that is no URL comes back as it is.
-pub fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
 }
 
 /// The files that pip reads under `environment`, least important first.
@@ -169,7 +162,7 @@ mod tests {
             ("https://site.example/@scope/", "https://site.example/@scope/"),
             ("not a url", "not a url"),
         ] {
-            assert_eq!(without_credentials(url), public);
+            assert_eq!(credentials::strip(url), public);
         }
         let found = index(&environment(&[("PIP_INDEX_URL", "https://joe:secret@site.example/")]), &[]).unwrap();
         assert!(!format!("{found:?}").contains("secret"));

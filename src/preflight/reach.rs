@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::certificates::Certificate;
-use super::pip::without_credentials;
+use crate::credentials;
 use crate::error::{Context, Error, Kind, Result};
 
 /// How long a connection may take, and how long the whole answer.
@@ -71,7 +71,7 @@ impl Prober {
             env!("CARGO_PKG_VERSION")
         ));
         if let Some(url) = proxy.url.as_deref().filter(|url| !url.is_empty()) {
-            let shown = without_credentials(url);
+            let shown = credentials::strip(url);
             let rule =
                 reqwest::Proxy::all(url).context(Kind::Usage, || format!("`{shown}` is not the URL of a proxy"))?;
             builder = builder.proxy(rule.no_proxy(proxy.no_proxy.as_deref().and_then(NoProxy::from_string)));
@@ -93,7 +93,7 @@ impl Prober {
                 .map(drop)
                 .context(Kind::Host, || format!("{url} is not there"));
         }
-        let shown = without_credentials(url);
+        let shown = credentials::strip(url);
         let status = match self.status(Method::HEAD, url).await {
             // Servers that know no HEAD say so in several ways.
             Ok(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::FORBIDDEN) => {
@@ -142,7 +142,7 @@ impl Prober {
                 Ok(()) if outcome.reachable.is_none() => outcome.reachable = Some(url.clone()),
                 Ok(()) => {}
                 Err(error) => {
-                    outcome.failures.push(Failure { url: without_credentials(url), cause: error.chain().join(": ") });
+                    outcome.failures.push(Failure { url: credentials::strip(url), cause: error.chain().join(": ") });
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
+use crate::credentials;
 use crate::error::{Error, Kind, Result};
 use crate::process::Run;
 
@@ -38,13 +39,13 @@ impl Mirror {
     /// It is not an HTTP or HTTPS URL (kind usage); the message does not repeat the credentials.
     pub fn parse(url: &str) -> Result<Self> {
         let bad = || {
-            Error::usage(format!("`{}` is not the URL of a mirror", strip_credentials(url)))
+            Error::usage(format!("`{}` is not the URL of a mirror", credentials::strip(url)))
                 .hint("give an http:// or https:// URL, for example http://mirror.example.org/debian")
         };
         if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(bad());
         }
-        let (stripped, credentials) = split_credentials(url);
+        let (stripped, credentials) = credentials::split(url);
         let host = stripped.strip_prefix("http://").or_else(|| stripped.strip_prefix("https://")).ok_or_else(bad)?;
         if host.is_empty() || host.starts_with(['/', ':']) {
             return Err(bad());
@@ -82,20 +83,6 @@ impl fmt::Debug for Mirror {
 impl PartialEq for Mirror {
     fn eq(&self, other: &Self) -> bool {
         self.full_url().expose_secret() == other.full_url().expose_secret()
-    }
-}
-
-/// `url` without `user:password@`.
-pub fn strip_credentials(url: &str) -> String {
-    split_credentials(url).0
-}
-
-fn split_credentials(url: &str) -> (String, Option<&str>) {
-    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    match authority.rfind('@') {
-        Some(at) => (format!("{scheme}://{}", &rest[at + 1..]), Some(&rest[..at])),
-        None => (url.to_owned(), None),
     }
 }
 
@@ -307,7 +294,7 @@ mod tests {
 
     #[test]
     fn an_at_sign_in_the_path_is_no_credential() {
-        assert_eq!(strip_credentials("http://mirror.example.org/a@b"), "http://mirror.example.org/a@b");
+        assert_eq!(credentials::strip("http://mirror.example.org/a@b"), "http://mirror.example.org/a@b");
     }
 
     #[test]
