@@ -170,7 +170,7 @@ async fn a_kernel_panic_is_seen_and_its_screen_too() {
     let boots = Boots::new();
     let mut config = boots.config();
     if let Boot::Kernel { append, .. } = &mut config.boot {
-        append.push_str(" init=/no/such/program");
+        append.push_str(" init=/bin/false");
     }
     let machine = boots.start(&config).await;
     let began = Instant::now();
