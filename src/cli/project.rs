@@ -91,7 +91,12 @@ impl Prepared {
 
 /// The scripts of visabuild that are part of the fingerprints.
 pub(super) fn own_scripts() -> OwnScripts {
-    OwnScripts { boot_loader: bootstrap::BOOT_LOADER_SCRIPT, session: SESSION_SCRIPT, seal: SEAL_SCRIPT }
+    OwnScripts {
+        configure: bootstrap::CONFIGURE_SCRIPT,
+        boot_loader: bootstrap::BOOT_LOADER_SCRIPT,
+        session: SESSION_SCRIPT,
+        seal: SEAL_SCRIPT,
+    }
 }
 
 /// Collects the problems of several checks, to report them together.

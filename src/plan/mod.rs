@@ -25,6 +25,8 @@ pub const VERSION: u32 = 1;
 /// Scripts of visabuild itself that shape the result, and so belong to the fingerprints.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnScripts {
+    /// Turns what mmdebstrap makes into the root of a cloud image.
+    pub configure: &'static str,
     /// Installs the boot loaders in the base's first boot.
     pub boot_loader: &'static str,
     /// Prepares a booted guest for provisioning, and takes that back.
@@ -160,7 +162,7 @@ impl Stage {
         let base = match &template.builder {
             Builder::Bootstrap(bootstrap) => Some(Base {
                 bootstrap: bootstrap.clone(),
-                fingerprint: Fingerprint::of("base", &(VERSION, bootstrap, scripts.boot_loader)),
+                fingerprint: Fingerprint::of("base", &(VERSION, bootstrap, scripts.configure, scripts.boot_loader)),
             }),
             Builder::Qemu(_) => None,
         };

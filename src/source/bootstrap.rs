@@ -23,7 +23,8 @@ use crate::template::Bootstrap;
 /// under UEFI; a POSIX shell script, to be run again without harm.
 pub const BOOT_LOADER_SCRIPT: &str = include_str!("boot-loader.sh");
 
-const CONFIGURE_SCRIPT: &str = include_str!("configure.sh");
+/// What is done to the tree that mmdebstrap made, natively.
+pub const CONFIGURE_SCRIPT: &str = include_str!("configure.sh");
 /// ext4 as the oldest supported guest knows it, whatever this host's own defaults are.
 const MKE2FS_CONFIGURATION: &str = include_str!("mke2fs.conf");
 

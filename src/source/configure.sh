@@ -54,6 +54,13 @@ END
 # Run even where no source is found: a machine without metadata still gets host keys and DHCP.
 echo 'policy: search,found=all,maybe=none,notfound=enabled' | write /etc/cloud/ds-identify.cfg
 
+# Names come from DNS; nothing listens for the neighbours' questions.
+write /etc/systemd/resolved.conf.d/90-image.conf <<'END'
+[Resolve]
+LLMNR=no
+MulticastDNS=no
+END
+
 # Services that only take time in a cloud image: it has no LVM to snapshot for e2scrub, and the
 # menu is hidden whether or not the last boot succeeded.
 for unit in e2scrub_reap.service e2scrub_all.timer grub-common.service; do
