@@ -198,7 +198,8 @@ impl Scratch {
         let run = namespace::run("mmdebstrap", mmdebstrap_arguments(spec, &self.tree(), &sources, &apt));
         let mut progress = Progress::default();
         run.with(|command| {
-            command.env("LC_ALL", "C.UTF-8");
+            // Its scratch goes with ours when it is killed; inside the tree it unsets TMPDIR.
+            command.env("LC_ALL", "C.UTF-8").env("TMPDIR", &self.folder);
         })
         .lines(cancel, |stream, line| {
             phase.output(stream, line);
