@@ -12,15 +12,13 @@ use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
 use crate::event::{Phase, Stream};
-
-/// How much of a failed child's standard error goes into the error, bytes.
-const STDERR_TAIL: usize = 4096;
+use crate::lines::{Splitter, Tail};
 
 type Request = (Command, tokio::runtime::Handle, tokio::sync::oneshot::Sender<io::Result<Child>>);
 
@@ -162,8 +160,8 @@ impl Run {
                 .hint("`visabuild doctor` says what is missing")
         })?;
         let mut tail = Tail::default();
-        let mut stdout = child.stdout.take().map(Lines::new);
-        let mut stderr = child.stderr.take().map(Lines::new);
+        let mut stdout = child.stdout.take().map(Output::new);
+        let mut stderr = child.stderr.take().map(Output::new);
         let status = loop {
             tokio::select! {
                 biased;
@@ -171,14 +169,11 @@ impl Run {
                     let _ = stop(&mut child, Duration::from_secs(5)).await;
                     return Err(Error::new(Kind::Interrupted, format!("`{}` was stopped", self.program)));
                 }
-                line = next(&mut stdout) => match line {
-                    Some(line) => each(Stream::Stdout, &line),
-                    None => stdout = None,
-                },
-                line = next(&mut stderr) => match line {
-                    Some(line) => { tail.push(&line); each(Stream::Stderr, &line); }
-                    None => stderr = None,
-                },
+                count = read(&mut stdout) => take(&mut stdout, count, |line| each(Stream::Stdout, line)),
+                count = read(&mut stderr) => take(&mut stderr, count, |line| {
+                    tail.push(line);
+                    each(Stream::Stderr, line);
+                }),
                 status = child.wait(), if stdout.is_none() && stderr.is_none() => break status,
             }
         };
@@ -186,76 +181,43 @@ impl Run {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => {
                 let error = Error::new(self.kind, format!("`{}` failed: {status}", self.program));
-                Err(if tail.text.is_empty() { error } else { error.because(tail.text.trim_end().to_owned()) })
+                let said = tail.text();
+                Err(if said.is_empty() { error } else { error.because(said.trim_end().to_owned()) })
             }
             Err(error) => Err(Error::new(self.kind, format!("cannot wait for `{}`", self.program)).because(error)),
         }
     }
 }
 
-async fn next<R: AsyncRead + Unpin>(lines: &mut Option<Lines<R>>) -> Option<String> {
-    match lines {
-        Some(lines) => lines.next().await,
+/// A child's stream on its way to lines.
+struct Output<R> {
+    stream: R,
+    buffer: Vec<u8>,
+    lines: Splitter,
+}
+
+impl<R: AsyncRead + Unpin> Output<R> {
+    fn new(stream: R) -> Self {
+        Self { stream, buffer: vec![0; 8192], lines: Splitter::default() }
+    }
+}
+
+/// Reads what is there; 0 is the end. Pending for ever once the end was seen. Cancel-safe.
+async fn read<R: AsyncRead + Unpin>(output: &mut Option<Output<R>>) -> usize {
+    match output {
+        Some(output) => output.stream.read(&mut output.buffer).await.unwrap_or(0),
         None => std::future::pending().await,
     }
 }
 
-/// Lines of a child's stream; not necessarily UTF-8, and `\r` ends a line too (progress bars).
-struct Lines<R> {
-    reader: BufReader<R>,
-    pending: Vec<u8>,
-}
-
-impl<R: AsyncRead + Unpin> Lines<R> {
-    fn new(stream: R) -> Self {
-        Self { reader: BufReader::new(stream), pending: Vec::new() }
-    }
-
-    /// The next line; cancel-safe, because what was read so far stays in `pending`.
-    async fn next(&mut self) -> Option<String> {
-        loop {
-            let available = match self.reader.fill_buf().await {
-                Ok(bytes) if !bytes.is_empty() => bytes,
-                _ if self.pending.is_empty() => return None,
-                _ => return Some(take_line(&mut self.pending)),
-            };
-            let (used, ended) = match available.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-                Some(end) => (end + 1, true),
-                None => (available.len(), false),
-            };
-            self.pending.extend_from_slice(&available[..used]);
-            self.reader.consume(used);
-            if ended {
-                self.pending.pop();
-                if self.pending.is_empty() {
-                    continue;
-                }
-                return Some(take_line(&mut self.pending));
-            }
-        }
-    }
-}
-
-fn take_line(bytes: &mut Vec<u8>) -> String {
-    let line = String::from_utf8_lossy(bytes).into_owned();
-    bytes.clear();
-    line
-}
-
-/// The last part of what a child wrote to standard error.
-#[derive(Default)]
-struct Tail {
-    text: String,
-}
-
-impl Tail {
-    fn push(&mut self, line: &str) {
-        self.text.push_str(line);
-        self.text.push('\n');
-        if self.text.len() > STDERR_TAIL {
-            let excess = self.text.len() - STDERR_TAIL;
-            let cut = self.text[excess..].find('\n').map_or(self.text.len(), |end| excess + end + 1);
-            self.text.drain(..cut);
+/// Passes on the lines that `count` bytes complete, or that the end leaves.
+fn take<R>(output: &mut Option<Output<R>>, count: usize, mut each: impl FnMut(&str)) {
+    if let Some(Output { buffer, lines, .. }) = output {
+        if count > 0 {
+            lines.push(&buffer[..count], &mut each);
+        } else {
+            lines.finish(&mut each);
+            *output = None;
         }
     }
 }

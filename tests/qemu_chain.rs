@@ -15,9 +15,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use visabuild::event::Events;
 use visabuild::guest::{Endpoint, Guest, HostKey, Key, Outcome};
-use visabuild::machine::{
-    Accelerator, Config, Firmware, PowerOff, Running, Seed, Start, build_user_data, size_to_host, write_seed,
-};
+use visabuild::machine::{Accelerator, Config, Firmware, PowerOff, Running, Seed, Start, size_to_host, write_seed};
 
 const PASSWORD: &str = "console-Passw0rd";
 
@@ -62,7 +60,9 @@ impl Instance {
             _ => unreachable!(),
         };
         let instance_id = "i-1234".to_owned();
-        let user_data = build_user_data(key.authorized_line());
+        // As a platform's administrators would: a key for root, and nothing else changed.
+        let key_line = json!([key.authorized_line()]);
+        let user_data = format!("#cloud-config\ndisable_root: false\nssh_authorized_keys: {key_line}\n");
         write_seed(&seed, &Seed { instance_id, user_data, meta_data, network_config: None }).unwrap();
         let (cpus, _) = size_to_host(None, None);
         let config = Config {

@@ -113,6 +113,12 @@ pub struct BuildArgs {
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+    /// Keyring that verifies the distribution, instead of the host's own
+    #[arg(long, value_name = "PATH", requires = "keyring_sha256")]
+    pub keyring: Option<PathBuf>,
+    /// SHA-256 of that keyring file, hexadecimal
+    #[arg(long, value_name = "HEX", requires = "keyring")]
+    pub keyring_sha256: Option<String>,
     /// Compression of the qcow2: zstd (QEMU 5.1 and newer) or zlib
     #[arg(long, value_name = "TYPE", env = "VISABUILD_COMPRESSION")]
     pub compression: Option<Compression>,

@@ -25,6 +25,7 @@ use crate::process::Run;
 use crate::report::{JsonLines, PlainLines, TemplateLogs, Terminal, size};
 use crate::source::apt::{Acquire, Mirrors};
 use crate::source::bootstrap;
+use crate::source::keyring::Pinned;
 
 /// Why the base disk is made by bootstrap, for the output and the manifest.
 const BASE_REASON: &str = "bootstrap: the only way that this version has";
@@ -50,14 +51,16 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
         compression: args.compression.unwrap_or(Compression::Zstd),
         secrets: prepared.secrets.clone(),
     };
-    if !pipeline::is_up_to_date(&prepared.plan, &results)? {
-        let reason = &detection.reason;
-        events.info(None, format!("accelerator: {accelerator} ({reason})"));
-        events.info(None, format!("base disk: {BASE_REASON}"));
-        check_host(&args, &prepared, &results, environment, &events).await?;
-    }
-    let settings = settings(&args, &prepared, results, accelerator, signals.cancel()).await?;
-    let artifacts = pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?;
+    let artifacts = match pipeline::unchanged(&prepared.plan, &results, &events)? {
+        Some(artifacts) => artifacts,
+        None => {
+            events.info(None, format!("accelerator: {accelerator} ({})", detection.reason));
+            events.info(None, format!("base disk: {BASE_REASON}"));
+            check_host(&args, &prepared, &results, environment, &events).await?;
+            let settings = settings(&args, &prepared, results, accelerator, signals.cancel()).await?;
+            pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?
+        }
+    };
     if !args.project.json {
         print(&summary(&artifacts));
     }
@@ -210,6 +213,7 @@ async fn settings(
         },
         mirrors,
         acquire,
+        keyring: args.keyring.clone().zip(args.keyring_sha256.clone()).map(|(path, sha256)| Pinned { path, sha256 }),
         commit: commit(&prepared.root, cancel).await,
         results,
     })

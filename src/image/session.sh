@@ -10,9 +10,12 @@ set -euo pipefail
 certificates=/usr/local/share/ca-certificates/visabuild
 
 open() {
-    # cloud-init has written the key that we came in with; the rest of it need not be waited for,
-    # but what it still does (growing the disk, the locale) must not race with provisioning.
-    cloud-init status --wait >/dev/null || true
+    # cloud-init has written the key that we came in with; what it still does must not race with
+    # provisioning. Its last stage leaves this file; asking cloud-init itself takes seconds each time.
+    local tries=1500
+    while [[ -d /run/cloud-init && ! -e /run/cloud-init/result.json ]] && ((tries-- > 0)); do
+        sleep 0.2
+    done
     if [[ -d $certificates ]]; then
         # Comparing is cheaper than rebuilding the store in every boot of a chain.
         local now

@@ -53,10 +53,12 @@ pub fn build_user_data(authorized_key: &str) -> String {
     // partition and file system, as it does by default. JSON is YAML.
     let config = json!({
         "disable_root": false,
-        "ssh_pwauth": false,
         "users": [],
         "ssh_authorized_keys": [authorized_key],
         "ssh_genkeytypes": ["ed25519"],
+        // Growing the disk and writing keys are of the stages before these.
+        "cloud_config_modules": [],
+        "cloud_final_modules": [],
         "package_update": false,
         "package_upgrade": false,
     });
@@ -169,7 +171,7 @@ mod tests {
         let config: Value = serde_yaml::from_str(rest).unwrap();
         assert_eq!(config["ssh_authorized_keys"][0], "ssh-ed25519 AAAA \"x\"");
         assert_eq!(config["ssh_genkeytypes"], json!(["ed25519"]));
-        assert_eq!((&config["disable_root"], &config["ssh_pwauth"]), (&json!(false), &json!(false)));
+        assert_eq!(config["disable_root"], json!(false));
     }
 
     #[test]

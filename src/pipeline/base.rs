@@ -33,11 +33,10 @@ pub(super) async fn ensure(context: &Context<'_>, stage: &Stage, base: &Base) ->
     let host = bootstrap::Host {
         mirrors: context.settings.mirrors.clone(),
         acquire: context.settings.acquire.clone(),
-        keyring: None,
+        keyring: context.settings.keyring.clone(),
         work_dir: folder(&context.work),
     };
     let made = bootstrap::build(&base.bootstrap, &host, &phase, context.cancel).await?;
-    context.events.info(Some(&stage.name), format!("the packages were verified with {}", made.keyring));
     timings.done(phase);
     let info = LayerInfo { files: vec![KERNEL.to_owned(), INITRD.to_owned()], ..layer::info("base", None, &timings) };
     let files = [(KERNEL, made.kernel.as_path()), (INITRD, made.initrd.as_path())];

@@ -27,6 +27,7 @@ use crate::image::manifest::HostFacts;
 use crate::machine::{Accelerator, Display};
 use crate::plan::Plan;
 use crate::source::apt::{Acquire, Mirrors};
+use crate::source::keyring::Pinned;
 use crate::template::Text;
 
 pub use base::folder as base_folder;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub mirrors: Mirrors,
     /// How the host's APT gets there.
     pub acquire: Acquire,
+    /// A keyring that verifies them, instead of the host's own.
+    pub keyring: Option<Pinned>,
     /// For the manifest.
     pub facts: HostFacts,
     /// For the manifest.
@@ -92,17 +95,18 @@ pub struct Sizes {
     pub memory: Option<u64>,
 }
 
-/// Whether every image of `plan` is there with nothing changed, so that nothing needs to be done.
+/// The images of `plan`, if every one is there with nothing changed: nothing needs to be done then,
+/// nor even looked at on the host.
 ///
 /// # Errors
 /// The cache cannot be read (kind host).
-pub fn is_up_to_date(plan: &Plan, results: &Results) -> Result<bool> {
+pub fn unchanged(plan: &Plan, results: &Results, events: &Events) -> Result<Option<Vec<Artifact>>> {
     for stage in &plan.stages {
         if !results.has(stage)? {
-            return Ok(false);
+            return Ok(None);
         }
     }
-    Ok(true)
+    Ok(Some(plan.stages.iter().map(|stage| stage::unchanged(results, events, stage)).collect()))
 }
 
 /// A finished image.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Artifact, Context, Results, layer, seal};
 use crate::cache::SealedState;
 use crate::error::Result;
-use crate::event::Event;
+use crate::event::{Event, Events};
 use crate::plan::Stage;
 
 impl Results {
@@ -41,16 +41,21 @@ impl Results {
     }
 }
 
+/// The image of `stage` as it is there, with nothing changed.
+pub(super) fn unchanged(results: &Results, events: &Events, stage: &Stage) -> Artifact {
+    let path = results.image(stage);
+    let reason = format!("nothing changed, {} is up to date", path.display());
+    events.emit(Event::StageSkipped { template: stage.name.clone(), reason });
+    let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    Artifact { template: stage.name.clone(), path, bytes, unchanged: true }
+}
+
 /// Builds `stage` unless its image is there with nothing changed.
 pub(super) async fn build(context: &Context<'_>, stage: &Stage) -> Result<Artifact> {
     context.cancelled()?;
     let results = &context.settings.results;
     if results.has(stage)? {
-        let image = results.image(stage);
-        let reason = format!("nothing changed, {} is up to date", image.display());
-        context.events.emit(Event::StageSkipped { template: stage.name.clone(), reason });
-        let bytes = fs::metadata(&image).map_or(0, |metadata| metadata.len());
-        return Ok(Artifact { template: stage.name.clone(), path: image, bytes, unchanged: true });
+        return Ok(unchanged(results, context.events, stage));
     }
     let started = Instant::now();
     context.events.emit(Event::StageStarted { template: stage.name.clone() });
