@@ -107,7 +107,7 @@ impl Boots {
             watch: machine.watch(),
             cancel: self.cancel.clone(),
         };
-        match Guest::connect(endpoint, Duration::from_secs(300)).await {
+        match Guest::connect(endpoint, Duration::from_secs(900)).await {
             Ok(guest) => guest,
             Err(error) => panic!("{:?}\n{}", error.chain(), std::fs::read_to_string(self.serial()).unwrap()),
         }
@@ -192,6 +192,6 @@ async fn the_power_button_works() {
         .await
         .unwrap();
     let began = Instant::now();
-    machine.shutdown(PowerOff::Button, Duration::from_secs(120), &boots.cancel).await.unwrap();
+    machine.shutdown(PowerOff::Button, Duration::from_secs(300), &boots.cancel).await.unwrap();
     println!("off after {:?}", began.elapsed());
 }
