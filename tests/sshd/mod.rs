@@ -78,7 +78,6 @@ impl Sshd {
                         .stdin(Stdio::from(stream.try_clone().unwrap()))
                         .stdout(Stdio::from(stream))
                         .stderr(Stdio::null())
-                        .process_group(0)
                         .kill_on_drop(true)
                         .spawn()
                         .unwrap();
@@ -89,13 +88,27 @@ impl Sshd {
         Self { folder, address, key, connections, refuse, accepting }
     }
 
-    /// Ends all connections as a reset machine would.
+    /// Ends all connections, and the commands that run over them, as a reset machine would.
     pub fn drop_connections(&self) {
-        for child in self.connections.lock().unwrap().drain(..) {
-            if let Some(pid) = child.id() {
-                let group = format!("-{pid}");
-                let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
-            }
+        let mut doomed: Vec<u32> = self.connections.lock().unwrap().drain(..).filter_map(|child| child.id()).collect();
+        let table = Command::new("ps").args(["-e", "-o", "pid=,ppid="]).output().unwrap().stdout;
+        let table: Vec<(u32, u32)> = String::from_utf8(table)
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.trim().split_once(' '))
+            .map(|(pid, parent)| (pid.parse().unwrap(), parent.trim().parse().unwrap()))
+            .collect();
+        // Commands have sessions of their own: they are found by their parents, while those live.
+        let mut at = 0;
+        while at < doomed.len() {
+            doomed.extend(
+                table.iter().filter(|(_, parent)| *parent == doomed[at]).map(|(pid, _)| *pid).collect::<Vec<_>>(),
+            );
+            at += 1;
+        }
+        if !doomed.is_empty() {
+            let pids = doomed.iter().map(u32::to_string);
+            let _ = Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status();
         }
     }
 
