@@ -162,6 +162,13 @@ impl Error {
         Self { kind: self.kind, message: message.into(), problems: Vec::new(), hints, source: Some(Box::new(self)) }
     }
 
+    /// Changes the kind: what looked like a failure was a signal, say.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// The kind, which decides the exit code.
     pub fn kind(&self) -> Kind {
         self.kind

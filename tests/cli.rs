@@ -79,6 +79,23 @@ fn the_plan_does_not_depend_on_key_password_mirror_or_place() {
     assert!(!out.contains("hush-hush") && !out.contains("secret@"), "{out}");
 }
 
+#[test]
+fn a_named_alternative_changes_the_stages_that_use_it() {
+    let stages = |method: &str| {
+        let cache = tempfile::tempdir().unwrap();
+        let mut command = visabuild();
+        command.current_dir(repository()).env("XDG_CACHE_HOME", cache.path()).env("guacd_method", method);
+        let (out, err, code) = told(&command.args(["plan", "--json"]).output().unwrap());
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()["stages"].clone()
+    };
+    let (debian, source) = (stages("debian"), stages("source"));
+    assert_eq!(debian[0], source[0]);
+    assert_ne!(debian[1]["fingerprint"], source[1]["fingerprint"]);
+    assert_eq!(debian[1]["alternatives"]["guacd_method"]["end_of_life"], true);
+    assert_eq!(source[1]["alternatives"]["guacd_method"]["end_of_life"], false);
+}
+
 fn copy_project(to: &Path) {
     for folder in ["templates", "scripts", "packages"] {
         for entry in walkdir::WalkDir::new(repository().join(folder)) {

@@ -83,7 +83,7 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
         };
         match (result, signals.received()) {
             // Whatever failed because of the signal, the signal is the reason.
-            (Err(error), Some(kind)) if kind != error.kind() => Err(Error::new(kind, signal_text(kind)).because(error)),
+            (Err(error), Some(kind)) => Err(error.context(signal_text(kind)).of_kind(kind)),
             (result, _) => result,
         }
     });

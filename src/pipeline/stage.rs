@@ -44,6 +44,8 @@ impl Results {
 /// The image of `stage` as it is there, with nothing changed.
 pub(super) fn unchanged(results: &Results, events: &Events, stage: &Stage) -> Artifact {
     let path = results.image(stage);
+    // The report of a failure that is not there any more; what cannot be removed does no harm.
+    let _ = fs::remove_dir_all(results.folder(stage).join("failure"));
     let reason = format!("nothing changed, {} is up to date", path.display());
     events.emit(Event::StageSkipped { template: stage.name.clone(), reason });
     let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());

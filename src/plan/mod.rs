@@ -177,7 +177,9 @@ impl Stage {
                 return Err(Error::usage(format!("template `{}` has neither a parent nor a base disk", template.name)));
             }
         };
-        let start = start.then("stage", &(disk_size, &template.variables, &template.alternatives, scripts.session));
+        // What was chosen counts; how, and what is said about it, does not.
+        let chosen: Vec<_> = template.alternatives.iter().map(|(variable, chosen)| (variable, &chosen.value)).collect();
+        let start = start.then("stage", &(disk_size, &template.variables, chosen, scripts.session));
         let steps = plan_steps(&template.provisioners, &start)?;
         let fingerprint = steps.last().map_or(start, |step| step.fingerprint.clone());
         let mut secrets = secrets_of(&steps);
