@@ -92,7 +92,11 @@ impl Instance {
             cancel: cancel.clone(),
         };
         let guest = Guest::connect(endpoint, Duration::from_secs(600)).await.unwrap();
-        Self { machine, guest, cancel, folder }
+        let mut instance = Self { machine, guest, cancel, folder };
+        // SSH answers before the owner is made.
+        let owner = "until systemctl --quiet is-active visa-owner.target; do sleep 1; done";
+        instance.run(&format!("timeout 300 sh -c '{owner}'")).await;
+        instance
     }
 
     /// Runs a command as root; returns its output.

@@ -18,12 +18,13 @@ use crate::preflight::{check, pip};
 use crate::source::apt::{Acquire, Mirrors};
 use crate::source::keyring;
 
-/// Room that a build of the shipped templates takes in the cache, bytes (measured: three layers,
-/// the base and one overlay that is being sealed).
-const CACHE_ROOM: u64 = 12 << 30;
+/// Room that a build of the shipped templates takes in the cache, bytes. Measured: 3.4 GiB of base
+/// and layers; the bootstrap's scratch and an overlay that is being sealed come on top.
+const CACHE_ROOM: u64 = 7 << 30;
 
-/// Room that the results take, bytes.
-const OUTPUT_ROOM: u64 = 4 << 30;
+/// Room that the results take, bytes. Measured: 1.7 GiB, and the largest successor beside its
+/// predecessor.
+const OUTPUT_ROOM: u64 = 3 << 30;
 
 /// The suite that is examined where no project says one.
 const SUITE: &str = "trixie";
