@@ -112,9 +112,7 @@ fn qemu_a_killed_machine_ends_the_build_at_once_with_that_reason() {
     for point in [BOOT, STEP] {
         let mut run = Run::start(bench.build());
         run.wait_for(point);
-        let (qemu, _) = run.processes().into_iter().find(|(_, name)| name.starts_with("qemu-system")).unwrap();
-        let pid = rustix::process::Pid::from_raw(qemu).unwrap();
-        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        kill_qemu(&run);
         let (code, err) = run.end();
         assert_eq!(code, Some(4), "{point}: {err}");
         assert!(err.contains("QEMU was killed by signal 9"), "{point}: {err}");
@@ -126,6 +124,24 @@ fn qemu_a_killed_machine_ends_the_build_at_once_with_that_reason() {
         assert!(fs::read_to_string(failure.join("reason.txt")).unwrap().contains("QEMU was killed"));
     }
     bench.next_run_succeeds();
+}
+
+#[test]
+fn qemu_a_machine_killed_while_it_seals_leaves_no_image() {
+    let bench = Bench::new(QUICK);
+    let mut run = Run::start(bench.build());
+    run.wait_for("start QEMU (seal) done");
+    kill_qemu(&run);
+    let (code, err) = run.end();
+    assert_eq!(code, Some(4), "{err}");
+    assert!(err.contains("QEMU was killed by signal 9"), "{err}");
+    assert!(!bench.results().join("tiny.qcow2").exists());
+}
+
+fn kill_qemu(run: &Run) {
+    let (qemu, _) = run.processes().into_iter().find(|(_, name)| name.starts_with("qemu-system")).unwrap();
+    let pid = rustix::process::Pid::from_raw(qemu).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
 
 #[test]
