@@ -19,7 +19,7 @@ pub(super) async fn seal(context: &Context<'_>, stage: &Stage, layer: &Layer) ->
     let mut timings = Timings::new(context.events, &stage.name);
     let overlay = context.work.join(format!("{}.seal.qcow2", stage.name));
     qemu_img::create_overlay(&layer.disk, &overlay, None, context.cancel).await?;
-    let packages = in_guest(context, stage, layer, &overlay, &mut timings).await?;
+    let packages = in_guest(context, stage, &overlay, &mut timings).await?;
     let (flat, image) = flatten(context, stage, &overlay, &mut timings).await?;
     let _ = fs::remove_file(&overlay);
     let manifest = Manifest { packages, ..manifest(context, stage, image, &timings)? };
@@ -30,12 +30,10 @@ pub(super) async fn seal(context: &Context<'_>, stage: &Stage, layer: &Layer) ->
 async fn in_guest(
     context: &Context<'_>,
     stage: &Stage,
-    layer: &Layer,
     overlay: &Path,
     timings: &mut Timings,
 ) -> Result<std::collections::BTreeMap<String, String>> {
     let start = Start::seal(overlay.to_owned());
-    debug_assert!(layer.disk.is_file());
     let booted = Prepared::new(context, stage, start)?.boot(timings).await?;
     let mut connected: Connected<'_> = booted.connect(timings).await?;
     if let Some(password) = &stage.seal.root_password {

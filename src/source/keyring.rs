@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::apt::{ARCHIVE_KEYRING, Acquire, Mirror, Mirrors, moving};
 use super::write_private;
 use crate::error::{Context, Error, Kind, Result};
+use crate::plan::hex;
 use crate::process::Run;
 
 /// Runs APT's own downloader: same proxies, same certificates.
@@ -77,7 +78,7 @@ pub async fn find(
 fn check_pinned(pinned: &Pinned) -> Result<Keyring> {
     let bytes =
         fs::read(&pinned.path).context(Kind::Usage, || format!("reading the keyring {}", pinned.path.display()))?;
-    let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&Sha256::digest(bytes));
     if !digest.eq_ignore_ascii_case(&pinned.sha256) {
         return Err(Error::usage(format!("the keyring {} is not the pinned one", pinned.path.display()))
             .because(format!("its SHA-256 is {digest}, pinned is {}", pinned.sha256))
