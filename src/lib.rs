@@ -2,7 +2,9 @@
 
 pub mod cache;
 pub mod cli;
+pub mod container;
 pub mod credentials;
+pub mod engine;
 pub mod error;
 pub mod event;
 pub mod guest;

@@ -218,9 +218,9 @@ async fn the_end_of_the_machine_ends_waiting_for_a_silent_guest() {
     let sshd = Sshd::start().await;
     let (mut endpoint, reporter) = sshd.endpoint();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    endpoint.address = silent.local_addr().unwrap();
+    endpoint.address = silent.local_addr().unwrap().into();
     let connecting = tokio::spawn(Guest::connect(endpoint, PATIENCE));
     let _connection = silent.accept().await.unwrap();
-    reporter.end(Ended::Killed { signal: 9, stderr: String::new() });
+    reporter.end(Ended::Killed { program: "QEMU", signal: 9, stderr: String::new() });
     assert_eq!(connecting.await.unwrap().unwrap_err().to_string(), "QEMU was killed by signal 9");
 }

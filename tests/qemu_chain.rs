@@ -84,7 +84,7 @@ impl Instance {
         };
         let machine = Running::start(&config, start).await.unwrap();
         let endpoint = Endpoint {
-            address: machine.forwarded(22).unwrap(),
+            address: machine.forwarded(22).unwrap().into(),
             user: "root".into(),
             key,
             host_key: HostKey::default(),

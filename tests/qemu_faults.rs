@@ -118,7 +118,7 @@ fn qemu_a_killed_machine_ends_the_build_at_once_with_that_reason() {
         assert!(err.contains("QEMU was killed by signal 9"), "{point}: {err}");
         let failure = bench.results().join("failure");
         assert!(err.contains(failure.to_str().unwrap()), "{err}");
-        for file in ["reason.txt", "build.log", "serial.log", "qemu.txt"] {
+        for file in ["reason.txt", "build.log", "serial.log", "command.txt"] {
             assert!(failure.join(file).is_file(), "{point}: {file}");
         }
         assert!(fs::read_to_string(failure.join("reason.txt")).unwrap().contains("QEMU was killed"));

@@ -22,6 +22,9 @@ pub struct LayerInfo {
     pub parent: Option<String>,
     /// The template, or `base`.
     pub template: String,
+    /// What booted it (`qemu`, `nspawn`); nothing did for a base.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// When it was finished, seconds since 1970.
     pub created: u64,
     /// Wall time of its building, seconds.
@@ -172,6 +175,7 @@ mod tests {
 
     fn info(instance: &str, parent: Option<&str>) -> LayerInfo {
         LayerInfo {
+            engine: None,
             instance: instance.to_owned(),
             parent: parent.map(str::to_owned),
             template: "t".to_owned(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
+use crate::engine::Engine;
 use crate::image::Compression;
 
 /// Builds VM images for research platforms: templates in, bootable and sealed qcow2 out.
@@ -92,7 +93,10 @@ pub struct BuildArgs {
     /// What the templates see.
     #[command(flatten)]
     pub project: ProjectArgs,
-    /// How the guest's processor is made
+    /// What boots the guests [default: qemu, or the project's]
+    #[arg(long, value_enum, value_name = "WHICH", env = "VISABUILD_ENGINE")]
+    pub engine: Option<Engine>,
+    /// How a virtual machine's processor is made
     #[arg(long, value_enum, value_name = "WHICH", default_value = "auto", env = "VISABUILD_ACCEL")]
     pub accel: AcceleratorChoice,
     /// How the base disk is made
@@ -104,10 +108,10 @@ pub struct BuildArgs {
     /// Build everything anew, also what is unchanged
     #[arg(long)]
     pub force: bool,
-    /// Virtual CPUs of the build machine [default: the template's, or the host's]
+    /// CPUs of the build machine [default: the template's, or the host's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub cpus: Option<u32>,
-    /// Memory of the build machine, MiB [default: the template's, or sized to the host]
+    /// Memory of a virtual build machine, MiB [default: the template's, or sized to the host]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(512..))]
     pub memory: Option<u64>,
     /// Folder for the results
@@ -138,6 +142,9 @@ pub struct PlanArgs {
 /// Options of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// What boots the guests [default: qemu]
+    #[arg(long, value_enum, value_name = "WHICH", env = "VISABUILD_ENGINE")]
+    pub engine: Option<Engine>,
     /// Package mirror to examine; the build host's own if not set
     #[arg(long, value_name = "URL", env = "VISABUILD_MIRROR", hide_env_values = true)]
     pub mirror: Option<String>,

@@ -13,6 +13,7 @@ use super::project::Prepared;
 use super::signals::Signals;
 use super::{Environment, cache_folder, guest, print};
 use crate::cache::{Abandoned, Cache, WorkFolder, lock_file, try_lock};
+use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Events, Level, Redactor, Subscriber};
 use crate::image::Compression;
@@ -34,7 +35,12 @@ const BASE_REASON: &str = "bootstrap: the only way that this version has";
 pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Signals) -> Result<()> {
     let prepared = Prepared::new(&args.project, environment, false, signals.cancel()).await?;
     let detection = accelerator::detect();
-    let accelerator = accelerator::choose(request(args.accel), &detection)?;
+    let engine = args.engine.or(prepared.engine).unwrap_or_default();
+    let accelerator = match engine {
+        Engine::Qemu => accelerator::choose(request(args.accel), &detection)?,
+        // Not used, and so not refused.
+        Engine::Nspawn => Accelerator::Tcg,
+    };
     let output = std::path::absolute(args.output.clone().unwrap_or_else(|| prepared.root.join("builds")))
         .context(Kind::Usage, || "the output folder has no usable name")?;
     let cache = Cache::open(&cache_folder(environment)?)?;
@@ -54,10 +60,16 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
     let artifacts = match pipeline::unchanged(&prepared.plan, &results, &events)? {
         Some(artifacts) => artifacts,
         None => {
-            events.info(None, format!("accelerator: {accelerator} ({})", detection.reason));
+            match engine {
+                Engine::Qemu => events.info(None, format!("accelerator: {accelerator} ({})", detection.reason)),
+                Engine::Nspawn => events.info(None, "engine: nspawn (containers, at the host's own speed)"),
+            }
+            if engine == Engine::Qemu && accelerator == Accelerator::Tcg && nspawn_is_possible(environment) {
+                events.info(None, "emulation is slow; `--engine nspawn` builds the same at the host's full speed here");
+            }
             events.info(None, format!("base disk: {BASE_REASON}"));
-            check_host(&args, &prepared, &results, environment, &events).await?;
-            let settings = settings(&args, &prepared, results, accelerator, signals.cancel()).await?;
+            check_host(engine, &args, &prepared, &results, environment, &events).await?;
+            let settings = settings(&args, &prepared, results, (engine, accelerator), signals.cancel()).await?;
             pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?
         }
     };
@@ -65,6 +77,11 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
         print(&summary(&artifacts));
     }
     Ok(())
+}
+
+fn nspawn_is_possible(environment: &Environment) -> bool {
+    let search = environment.get("PATH").map(String::as_str).unwrap_or_default();
+    preflight::nspawn::seems_possible(search.as_ref())
 }
 
 fn request(choice: AcceleratorChoice) -> Request {
@@ -148,6 +165,7 @@ fn tell_beginning(events: &Events, args: &BuildArgs, prepared: &Prepared, remove
 
 /// Everything cheap is checked before anything slow begins.
 async fn check_host(
+    engine: Engine,
     args: &BuildArgs,
     prepared: &Prepared,
     results: &Results,
@@ -156,6 +174,7 @@ async fn check_host(
 ) -> Result<()> {
     let options = super::doctor::options(super::doctor::Facts {
         environment,
+        engine,
         accelerator: request(args.accel),
         cache: results.cache.root(),
         output: &results.output,
@@ -185,13 +204,14 @@ async fn settings(
     args: &BuildArgs,
     prepared: &Prepared,
     results: Results,
-    accelerator: Accelerator,
+    (engine, accelerator): (Engine, Accelerator),
     cancel: &CancellationToken,
 ) -> Result<Settings> {
     let (cpus, memory) = machine::size_to_host(args.cpus, args.memory);
     let (mirrors, acquire) = network(prepared, cancel).await?;
     Ok(Settings {
         keep_on_error: args.on_error == OnError::Keep,
+        engine,
         accelerator,
         insisted: Sizes { cpus: args.cpus, memory: args.memory },
         display: if args.project.not_headless { Display::Window } else { Display::Headless },
@@ -204,9 +224,10 @@ async fn settings(
             .collect(),
         apt_configuration: guest::apt_configuration(&prepared.proxy, &acquire),
         facts: HostFacts {
-            accelerator: accelerator.to_string(),
+            engine: engine.to_string(),
+            accelerator: (engine == Engine::Qemu).then(|| accelerator.to_string()),
             base: BASE_REASON.to_owned(),
-            qemu: qemu_version(cancel).await,
+            engine_version: engine_version(engine, cancel).await,
             mirror: mirrors.main.url().to_owned(),
             cpus,
             memory,
@@ -235,8 +256,12 @@ async fn network(prepared: &Prepared, cancel: &CancellationToken) -> Result<(Mir
     Ok((mirrors, acquire))
 }
 
-async fn qemu_version(cancel: &CancellationToken) -> String {
-    let version = Run::new("qemu-system-x86_64", ["--version"]).output(cancel).await.unwrap_or_default();
+async fn engine_version(engine: Engine, cancel: &CancellationToken) -> String {
+    let program = match engine {
+        Engine::Qemu => "qemu-system-x86_64",
+        Engine::Nspawn => "systemd-nspawn",
+    };
+    let version = Run::new(program, ["--version"]).output(cancel).await.unwrap_or_default();
     version.lines().next().unwrap_or_default().to_owned()
 }
 

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::DoctorArgs;
 use super::{Environment, cache_folder, print, project};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::preflight::accelerator::Request;
@@ -39,6 +40,7 @@ pub(super) async fn run(args: DoctorArgs, environment: &Environment) -> Result<(
     let keyring = keyring(&mirrors, SUITE).await;
     let options = options(Facts {
         environment,
+        engine: args.engine.unwrap_or_default(),
         accelerator: Request::Auto,
         cache: &cache_folder(environment)?,
         output: &args.output,
@@ -62,6 +64,7 @@ pub(super) async fn run(args: DoctorArgs, environment: &Environment) -> Result<(
 /// What the examination needs to know.
 pub(super) struct Facts<'a> {
     pub environment: &'a Environment,
+    pub engine: Engine,
     pub accelerator: Request,
     pub cache: &'a Path,
     pub output: &'a Path,
@@ -87,6 +90,7 @@ pub(super) fn options(facts: Facts<'_>) -> Options {
         search_path: variable("PATH").into(),
         uid: rustix::process::getuid().as_raw(),
         login: variable("USER"),
+        engine: facts.engine,
         accelerator: facts.accelerator,
         disk: vec![room("cache", facts.cache, CACHE_ROOM), room("output", facts.output, OUTPUT_ROOM)],
         memory: facts.memory,

@@ -13,6 +13,7 @@ use super::Environment;
 use super::args::ProjectArgs;
 use crate::cache::Secrets;
 use crate::credentials;
+use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Problem, Result};
 use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
 use crate::pam_key::{self, PamKey};
@@ -31,6 +32,8 @@ const SECRET_VARIABLES: [&str; 3] = ["VISA_ROOT_PASSWORD", "OS_PASSWORD", "OS_AP
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub plan: Plan,
+    /// What `config.yml` says boots the guests.
+    pub engine: Option<Engine>,
     /// The project's folder.
     pub root: PathBuf,
     /// The platform's key, where one was given.
@@ -72,11 +75,12 @@ impl Prepared {
         };
         failures.end()?;
         let resolved = resolved.ok_or_else(|| Error::usage("the project cannot be resolved"))?;
+        let engine = project.as_ref().and_then(Project::engine);
         let plan = Plan::new(&resolved, own_scripts(), args.lock_root)?;
         let pip_index = pip::host_index(environment);
         let hidden = hidden(password.as_ref(), &proxy, mirrors.as_ref().ok(), pip_index.as_ref());
         let secrets = secrets(password, args.pam_public.as_deref())?;
-        Ok(Self { plan, root: resolved.root, key, secrets, hidden, proxy, mirrors, pip_index, certificates })
+        Ok(Self { plan, engine, root: resolved.root, key, secrets, hidden, proxy, mirrors, pip_index, certificates })
     }
 
     /// Facts of the host that stand beside a plan and are not part of its fingerprints.

@@ -1,6 +1,5 @@
 //! Connections to the guest: made, held, made again.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::host_key::{ConnectError, Judge};
-use super::{HostKey, Key, Outcome};
+use super::{Address, HostKey, Key, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::machine::{Ended, Watch};
 
@@ -41,8 +40,8 @@ const REASON: Duration = Duration::from_secs(1);
 /// Where the guest is and how to get in.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// The forwarded port.
-    pub address: SocketAddr,
+    /// Where its SSH server listens.
+    pub address: Address,
     /// The account.
     pub user: String,
     /// The key that opens it.
@@ -215,7 +214,7 @@ impl Session {
         let mut cause = None;
         let result = timeout(patience, endpoint.unless_ended(Self::open_sometime(endpoint, &mut cause))).await;
         result.unwrap_or_else(|_| {
-            let address = endpoint.address;
+            let address = &endpoint.address;
             let error = Error::build(format!("the guest did not answer SSH on {address} within {patience:?}"))
                 .hint("look at the serial log; `ssh_timeout` gives the guest more time");
             Err(match cause {
@@ -228,7 +227,7 @@ impl Session {
     async fn open_sometime(endpoint: &Endpoint, cause: &mut Option<ConnectError>) -> Result<Self> {
         loop {
             let resets = endpoint.watch.resets();
-            let stream = answering_stream(endpoint.address, cause).await;
+            let stream = answering_stream(&endpoint.address, cause).await;
             let login = timeout(LOGIN, Self::log_in(endpoint, stream, resets)).await;
             match login.unwrap_or_else(|_| Err(ConnectError::NotYet(format!("no login within {LOGIN:?}")))) {
                 Ok(session) => return Ok(session),
@@ -266,11 +265,11 @@ impl Session {
 }
 
 /// A connection on which sshd's banner has come, but is not taken.
-async fn answering_stream(address: SocketAddr, cause: &mut Option<ConnectError>) -> TcpStream {
+async fn answering_stream(address: &Address, cause: &mut Option<ConnectError>) -> TcpStream {
     let mut attempts = JoinSet::new();
     loop {
         if attempts.len() < ATTEMPTS {
-            attempts.spawn(attempt(address));
+            attempts.spawn(attempt(address.clone()));
         }
         tokio::select! {
             Some(result) = attempts.join_next() => match result {
@@ -288,8 +287,8 @@ async fn answering_stream(address: SocketAddr, cause: &mut Option<ConnectError>)
     }
 }
 
-async fn attempt(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let stream = TcpStream::connect(address).await?;
+async fn attempt(address: Address) -> Result<TcpStream, ConnectError> {
+    let stream = address.connect().await?;
     stream.set_nodelay(true)?;
     match timeout(BANNER, stream.peek(&mut [0])).await {
         Ok(Ok(0)) => Err(ConnectError::NotYet("the connection is closed before sshd's banner".to_owned())),

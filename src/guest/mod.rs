@@ -4,6 +4,7 @@
 //! guest's own tools ("No space left on device") say more than SFTP's codes, many small files cost
 //! one round trip, and nothing beside a shell is needed in the guest.
 
+pub use address::Address;
 pub use connection::{Endpoint, Guest};
 pub use exec::Outcome;
 pub use host_key::HostKey;
@@ -11,6 +12,7 @@ pub use key::Key;
 pub use quote::quote;
 pub use upload::{Target, file_mode};
 
+mod address;
 mod connection;
 mod exec;
 mod host_key;

@@ -70,6 +70,8 @@ pub struct LayerRecord {
     pub template: String,
     /// Its fingerprint.
     pub fingerprint: String,
+    /// What booted it (`qemu`, `nspawn`); nothing did for a base.
+    pub engine: Option<String>,
     /// When it was built, RFC 3339, UTC.
     pub created: String,
     /// Wall time of its building, seconds.
@@ -121,12 +123,14 @@ impl Inputs {
 /// Facts of the host.
 #[derive(Debug, Clone, Serialize)]
 pub struct HostFacts {
-    /// `kvm` or `tcg`.
-    pub accelerator: String,
+    /// What booted the image to seal it: `qemu` or `nspawn`.
+    pub engine: String,
+    /// `kvm` or `tcg`, of the engine `qemu`.
+    pub accelerator: Option<String>,
     /// How the base disk was made, and why so.
     pub base: String,
-    /// First line of `qemu-system-x86_64 --version`.
-    pub qemu: String,
+    /// First line of the engine's `--version`.
+    pub engine_version: String,
     /// The package mirror, without credentials.
     pub mirror: String,
     /// Virtual CPUs of the build machine.

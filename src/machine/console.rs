@@ -106,7 +106,7 @@ fn skip_sequence(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
 }
 
 /// Where the console's lines go.
-pub(super) struct Console {
+pub(crate) struct Console {
     template: String,
     events: Events,
     reporter: Reporter,
@@ -115,7 +115,7 @@ pub(super) struct Console {
 
 impl Console {
     /// A console that appends to the file `log`; an earlier boot's lines stay.
-    pub(super) fn new(template: &str, events: &Events, reporter: Reporter, log: &Path) -> Result<Self> {
+    pub(crate) fn new(template: &str, events: &Events, reporter: Reporter, log: &Path) -> Result<Self> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -125,7 +125,7 @@ impl Console {
     }
 
     /// Follows the console to its end.
-    pub(super) async fn follow(mut self, mut serial: impl AsyncRead + Unpin) {
+    pub(crate) async fn follow(mut self, mut serial: impl AsyncRead + Unpin) {
         let mut splitter = Splitter::default();
         let mut buffer = vec![0; 16 * 1024];
         // An error (a reset connection) is the end too.

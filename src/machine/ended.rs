@@ -5,24 +5,36 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Kind};
 
+/// QEMU's name in sentences.
+pub(super) const QEMU: &str = "QEMU";
+
 /// Why a machine ended, or can no longer go on. `Display` is a sentence for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// The guest powered itself off.
     PoweredOff,
-    /// QEMU ended by itself.
+    /// The program that runs the guest, or one that it needs, ended by itself.
     Exited {
+        /// Its name.
+        program: &'static str,
         /// Its exit code.
         code: i32,
         /// The last lines of its standard error.
         stderr: String,
     },
-    /// QEMU was killed.
+    /// The program that runs the guest, or one that it needs, was killed.
     Killed {
+        /// Its name.
+        program: &'static str,
         /// The signal's number (signal(7)).
         signal: i32,
         /// The last lines of its standard error.
         stderr: String,
+    },
+    /// A program that the guest needs could not be started.
+    NotStarted {
+        /// Which, and why.
+        reason: String,
     },
     /// visabuild itself stopped the machine.
     Stopped,
@@ -92,8 +104,9 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PoweredOff => f.write_str("the guest powered off"),
-            Self::Exited { code, .. } => write!(f, "QEMU ended by itself with exit code {code}"),
-            Self::Killed { signal, .. } => write!(f, "QEMU was killed by signal {signal}"),
+            Self::Exited { program, code, .. } => write!(f, "{program} ended by itself with exit code {code}"),
+            Self::Killed { program, signal, .. } => write!(f, "{program} was killed by signal {signal}"),
+            Self::NotStarted { reason } => write!(f, "the guest could not be started: {reason}"),
             Self::Stopped => f.write_str("the machine was stopped"),
             Self::KernelPanic { line } => write!(f, "the guest's kernel failed: {line}"),
             Self::EmergencyShell { line } => write!(f, "the guest stopped in an emergency shell: {line}"),
@@ -138,8 +151,8 @@ mod tests {
     fn every_reason_is_a_sentence() {
         let cases = [
             (Ended::PoweredOff, "the guest powered off"),
-            (Ended::Exited { code: 1, stderr: String::new() }, "QEMU ended by itself with exit code 1"),
-            (Ended::Killed { signal: 9, stderr: String::new() }, "QEMU was killed by signal 9"),
+            (Ended::Exited { program: QEMU, code: 1, stderr: String::new() }, "QEMU ended by itself with exit code 1"),
+            (Ended::Killed { program: QEMU, signal: 9, stderr: String::new() }, "QEMU was killed by signal 9"),
             (
                 Ended::DiskFull { path: "/c/d.qcow2".into(), free: Some(3 << 20) },
                 "no space left on the host for /c/d.qcow2 (3 MiB free there)",
@@ -167,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_qemu_said_is_the_cause() {
-        let error = Error::from(Ended::Exited { code: 1, stderr: "qemu: broken".into() });
+        let error = Error::from(Ended::Exited { program: QEMU, code: 1, stderr: "qemu: broken".into() });
         assert_eq!(error.chain(), ["QEMU ended by itself with exit code 1", "qemu: broken"]);
     }
 }

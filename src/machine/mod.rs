@@ -10,16 +10,18 @@
 pub use config::{Accelerator, Boot, Config, Display, Drive, Firmware, Format};
 pub use ended::Ended;
 pub use running::{PowerOff, Running, Start};
-pub use seed::{Seed, build_user_data, write_seed};
+pub use seed::{Seed, build_user_data, write_seed, write_seed_folder};
 pub use size::size_to_host;
+pub(crate) use stderr::Stderr;
 pub use watch::{Reporter, Watch};
 
 mod config;
-mod console;
+pub(crate) mod console;
 mod ended;
-mod qmp;
+pub(crate) mod qmp;
 mod running;
 mod seed;
 mod size;
+mod stderr;
 mod supervisor;
 mod watch;

@@ -18,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// Something that QEMU tells unasked.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct QmpEvent {
+pub(crate) struct QmpEvent {
     /// Its name, for example `SHUTDOWN`.
     pub name: String,
     /// What belongs to it.
@@ -30,7 +30,7 @@ type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Value>>>>>;
 
 /// A connection to QEMU's monitor.
 #[derive(Debug)]
-pub(super) struct Qmp {
+pub(crate) struct Qmp {
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     pending: Pending,
     next: AtomicU64,
@@ -42,7 +42,7 @@ impl Qmp {
     ///
     /// # Errors
     /// QEMU closes the socket, or it is not QEMU.
-    pub(super) async fn open(stream: UnixStream) -> Result<(Self, mpsc::UnboundedReceiver<QmpEvent>)> {
+    pub(crate) async fn open(stream: UnixStream) -> Result<(Self, mpsc::UnboundedReceiver<QmpEvent>)> {
         let (reader, writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
         let greeting = read(&mut reader).await.ok_or_else(closed)?;
@@ -61,7 +61,7 @@ impl Qmp {
     ///
     /// # Errors
     /// QEMU refuses it, closes the socket, or does not answer within [`ANSWER`].
-    pub(super) async fn execute(&self, command: &str, arguments: Value) -> Result<Value> {
+    pub(crate) async fn execute(&self, command: &str, arguments: Value) -> Result<Value> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         match lock(&self.pending).as_mut() {

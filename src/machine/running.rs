@@ -17,9 +17,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::socket;
 use super::console::Console;
+use super::ended::QEMU;
 use super::qmp::{Qmp, QmpEvent};
-use super::supervisor::{self, Facts, Readers, Stderr, follow_stderr, supervise};
-use super::{Config, Ended, Reporter, Watch};
+use super::supervisor::{Facts, Readers, supervise};
+use super::{Config, Ended, Reporter, Stderr, Watch};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Event, Events};
 use crate::process;
@@ -266,7 +267,7 @@ impl Starting {
             Err(_) => process::stop(&mut self.child, QUIT).await,
         };
         let _ = tokio::time::timeout(QUIT, &mut self.stderr_reader).await;
-        let said = supervisor::text(&self.stderr);
+        let said = self.stderr.text();
         let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         let message = format!("QEMU did not start ({how})");
         if said.is_empty() { Error::build(message).because(error) } else { Error::build(message).because(said) }
@@ -316,14 +317,7 @@ async fn spawn(config: &Config, start: &Start<'_>) -> Result<Starting> {
     let mut child = process::spawn(command).await.map_err(|error| {
         Error::host(format!("cannot run `{PROGRAM}`")).because(error).hint("`visabuild doctor` says what is missing")
     })?;
-    let stderr = Stderr::default();
-    let stderr_reader = match child.stderr.take() {
-        Some(stream) => {
-            let (events, template) = (start.events.clone(), start.template.to_owned());
-            tokio::spawn(follow_stderr(stream, Arc::clone(&stderr), events, template))
-        }
-        None => tokio::spawn(std::future::ready(())),
-    };
+    let (stderr, stderr_reader) = Stderr::follow(child.stderr.take(), QEMU, start.events, start.template);
     Ok(Starting { child, stderr, stderr_reader })
 }
 

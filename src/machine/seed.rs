@@ -3,8 +3,9 @@
 //! A seed is a FAT file system labelled `CIDATA` with the files `user-data`, `meta-data` and
 //! perhaps `network-config` (cloud-init's NoCloud data source).
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use fatfs::{Date, DateTime, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider};
@@ -70,16 +71,37 @@ pub fn build_user_data(authorized_key: &str) -> String {
 /// # Errors
 /// The file cannot be written.
 pub fn write_seed(path: &Path, seed: &Seed) -> Result<()> {
+    write_volume(path, &files(seed)).context(Kind::Host, || format!("writing the seed {}", path.display()))
+}
+
+/// Writes the files of `seed` into the new folder `path`, for everybody to read.
+///
+/// # Errors
+/// The folder or a file cannot be written (kind host).
+pub fn write_seed_folder(path: &Path, seed: &Seed) -> Result<()> {
+    let write = || {
+        std::fs::create_dir(path)?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o755))?;
+        files(seed).iter().try_for_each(|(name, text)| {
+            std::fs::write(path.join(name), text)?;
+            std::fs::set_permissions(path.join(name), Permissions::from_mode(0o644))
+        })
+    };
+    write().context(Kind::Host, || format!("writing the seed {}", path.display()))
+}
+
+/// The names and texts of a seed's files.
+fn files(seed: &Seed) -> Vec<(&'static str, String)> {
     let mut meta_data = Map::new();
     meta_data.insert("instance-id".to_owned(), seed.instance_id.clone().into());
     meta_data.extend(seed.meta_data.clone());
     let mut files =
         vec![("meta-data", format!("{:#}\n", Value::Object(meta_data))), ("user-data", seed.user_data.clone())];
     files.extend(seed.network_config.clone().map(|text| ("network-config", text)));
-    write_files(path, &files).context(Kind::Host, || format!("writing the seed {}", path.display()))
+    files
 }
 
-fn write_files(path: &Path, files: &[(&str, String)]) -> std::io::Result<()> {
+fn write_volume(path: &Path, files: &[(&str, String)]) -> std::io::Result<()> {
     let content: u64 = files.iter().map(|(_, text)| text.len() as u64).sum();
     // Room for the file system's own tables and the clusters' slack.
     let size = (content * 2 + MINIMUM / 2).max(MINIMUM).next_multiple_of(512);
@@ -151,6 +173,17 @@ mod tests {
         assert_eq!(meta, json!({ "instance-id": "i-1", "meta": { "owner": "jdoe", "id": "7" } }));
         assert_eq!(std::fs::metadata(&one).unwrap().len(), MINIMUM);
         assert!(std::fs::read(&one).unwrap() == std::fs::read(&two).unwrap(), "the seeds differ");
+    }
+
+    #[test]
+    fn a_seed_in_a_folder_is_for_everybody_to_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seed");
+        write_seed_folder(&path, &seed("#cloud-config\n{}\n")).unwrap();
+        assert_eq!(std::fs::read_to_string(path.join("user-data")).unwrap(), "#cloud-config\n{}\n");
+        let mode = std::fs::metadata(path.join("meta-data")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644);
+        assert!(write_seed_folder(&path, &seed("")).is_err(), "a folder that is there is not written over");
     }
 
     #[test]

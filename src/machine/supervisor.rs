@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::ended::QEMU;
 use super::qmp::{Qmp, QmpEvent};
-use super::{Ended, Reporter};
-use crate::event::Events;
-use crate::lines::{Splitter, Tail};
+use super::{Ended, Reporter, Stderr};
 use crate::process;
 
 /// How long QEMU may take to end after SIGTERM.
@@ -28,33 +26,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long the serial console may lag behind the panic device with the panic's text.
 const PANIC_TEXT: Duration = Duration::from_millis(500);
-
-/// The last lines of QEMU's standard error.
-pub(super) type Stderr = Arc<Mutex<Tail>>;
-
-/// The text of `stderr`.
-pub(super) fn text(stderr: &Stderr) -> String {
-    stderr.lock().unwrap_or_else(PoisonError::into_inner).text()
-}
-
-/// Follows QEMU's standard error to its end.
-pub(super) async fn follow_stderr(
-    mut stream: impl AsyncRead + Unpin,
-    stderr: Stderr,
-    events: Events,
-    template: String,
-) {
-    let mut splitter = Splitter::default();
-    let mut buffer = [0; 4096];
-    let line = |line: &str| {
-        stderr.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-        events.debug(Some(&template), format!("QEMU: {line}"));
-    };
-    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-        splitter.push(&buffer[..count], line);
-    }
-    splitter.finish(line);
-}
 
 /// What the supervisor knows about the machine.
 #[derive(Debug, Clone)]
@@ -106,7 +77,7 @@ impl Facts {
         let Ok(status) = self.qmp.execute("query-status", json!({})).await else { return };
         match status["status"].as_str() {
             Some(state @ ("internal-error" | "io-error" | "watchdog" | "paused" | "shutdown")) => {
-                self.reporter.end(Ended::Paused { state: state.to_owned(), stderr: text(&self.stderr) });
+                self.reporter.end(Ended::Paused { state: state.to_owned(), stderr: self.stderr.text() });
             }
             Some("guest-panicked") => self.panicked().await,
             _ => {}
@@ -159,16 +130,16 @@ pub(super) async fn supervise(mut child: Child, mut readers: Readers, facts: Fac
         (&mut readers.events).await.ok().flatten()
     });
     let shutdown = drained.await.ok().flatten();
-    facts.reporter.end(classify(status.ok(), shutdown.as_deref(), text(&facts.stderr)));
+    facts.reporter.end(classify(status.ok(), shutdown.as_deref(), facts.stderr.text()));
     facts.reporter.gone();
 }
 
 /// Why QEMU ended, from its exit status and the reason that it gave (QMP `ShutdownCause`).
 fn classify(status: Option<ExitStatus>, shutdown: Option<&str>, stderr: String) -> Ended {
     match (status.and_then(|status| status.signal()), status.and_then(|status| status.code())) {
-        (Some(signal), _) => Ended::Killed { signal, stderr },
+        (Some(signal), _) => Ended::Killed { program: QEMU, signal, stderr },
         (None, Some(0)) if shutdown == Some("guest-shutdown") => Ended::PoweredOff,
-        (None, code) => Ended::Exited { code: code.unwrap_or(-1), stderr },
+        (None, code) => Ended::Exited { program: QEMU, code: code.unwrap_or(-1), stderr },
     }
 }
 
@@ -176,7 +147,7 @@ fn classify(status: Option<ExitStatus>, shutdown: Option<&str>, stderr: String) 
 mod tests {
     use super::*;
     use crate::machine::Watch;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{UnixListener, UnixStream};
 
     /// The reason that a machine ends with when QEMU sends `events`; `status` answers query-status.
@@ -263,8 +234,14 @@ mod tests {
         let exit = |code: i32| Some(ExitStatus::from_raw(code << 8));
         let none = String::new;
         assert_eq!(classify(exit(0), Some("guest-shutdown"), none()), Ended::PoweredOff);
-        assert_eq!(classify(exit(0), Some("host-signal"), none()), Ended::Exited { code: 0, stderr: none() });
-        assert_eq!(classify(exit(1), None, "x".into()), Ended::Exited { code: 1, stderr: "x".into() });
-        assert_eq!(classify(Some(ExitStatus::from_raw(9)), None, none()), Ended::Killed { signal: 9, stderr: none() });
+        assert_eq!(
+            classify(exit(0), Some("host-signal"), none()),
+            Ended::Exited { program: QEMU, code: 0, stderr: none() }
+        );
+        assert_eq!(classify(exit(1), None, "x".into()), Ended::Exited { program: QEMU, code: 1, stderr: "x".into() });
+        assert_eq!(
+            classify(Some(ExitStatus::from_raw(9)), None, none()),
+            Ended::Killed { program: QEMU, signal: 9, stderr: none() }
+        );
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn publish_logs(context: &Context<'_>, stage: &Stage, folder: &Path) 
 }
 
 /// Writes `failure/` beside the results of `stage`, whose earlier image stays as it is: `reason.txt`,
-/// `build.log`, `serial.log` (its end), `screen.png` and `qemu.txt` where there was a machine.
+/// `build.log`, `serial.log` (its end), `screen.png` and `command.txt` where there was a machine.
 /// Nothing is written when the build was stopped before anything was done.
 pub(super) fn report(context: &Context<'_>, stage: &Stage, error: &Error) -> io::Result<Option<PathBuf>> {
     let log = TemplateLogs::path(&context.work, &stage.name);
@@ -41,7 +41,7 @@ pub(super) fn report(context: &Context<'_>, stage: &Stage, error: &Error) -> io:
     fs::write(folder.join("reason.txt"), reason)?;
     copy(&log, &folder.join("build.log"))?;
     tail(&session::serial_log(&context.work, &stage.name), &folder.join("serial.log"))?;
-    for name in ["screen.png", "qemu.txt"] {
+    for name in ["screen.png", "command.txt"] {
         copy(&context.work.join(format!("{}.{name}", stage.name)), &folder.join(name))?;
     }
     Ok(Some(folder))
@@ -49,7 +49,7 @@ pub(super) fn report(context: &Context<'_>, stage: &Stage, error: &Error) -> io:
 
 /// How to look at the disk of a failed build that was kept.
 pub(super) fn how_to_boot(work: &Path) -> String {
-    format!("{} (qemu.txt in `failure/` has QEMU's command line)", work.display())
+    format!("{} (command.txt in `failure/` has the command that booted it)", work.display())
 }
 
 /// Copies a file that may not be there.

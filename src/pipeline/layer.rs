@@ -33,11 +33,12 @@ pub(super) fn ensure<'a>(
         let start = Start::of(stage, &below, disk.clone());
         let booted = Prepared::new(context, stage, start)?.boot(&mut timings).await?;
         let mut connected = booted.connect(&mut timings).await?;
-        if stage.base.is_some() {
+        if stage.base.is_some() && context.settings.engine == crate::engine::Engine::Qemu {
             connected.install_boot_loader(&mut timings).await?;
         }
         connected.provision(&stage.steps, &mut timings).await?.close(&mut timings).await?;
-        let info = info(&stage.name, Some(&below), &timings);
+        let engine = Some(context.settings.engine.to_string());
+        let info = LayerInfo { engine, ..info(&stage.name, Some(&below), &timings) };
         let layer = store.put(&key, &disk, &[], &info)?;
         context.mark_built(&key);
         Ok(layer)
@@ -86,6 +87,7 @@ pub(super) fn info(template: &str, below: Option<&Layer>, timings: &Timings) -> 
         instance: uuid::Uuid::new_v4().simple().to_string(),
         parent: below.map(|layer| layer.info.instance.clone()),
         template: template.to_owned(),
+        engine: None,
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         seconds: phases.iter().map(|(_, seconds)| seconds).sum(),
         phases,

@@ -20,6 +20,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Secrets, WorkFolder};
+use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, Level};
 use crate::image::Compression;
@@ -33,6 +34,7 @@ use crate::template::Text;
 pub use base::folder as base_folder;
 
 mod base;
+mod engine;
 mod failure;
 mod layer;
 mod seal;
@@ -47,7 +49,9 @@ pub struct Settings {
     pub results: Results,
     /// Keep the disk of a failed build.
     pub keep_on_error: bool,
-    /// What runs the guest's instructions.
+    /// What boots the guests.
+    pub engine: Engine,
+    /// What runs a virtual machine's instructions.
     pub accelerator: Accelerator,
     /// Virtual CPUs and MiB of memory that the command line insists on.
     pub insisted: Sizes,

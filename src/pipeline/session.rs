@@ -13,14 +13,17 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
+use super::engine::{self, Machine};
 use super::timings::Timings;
 use super::{Context, base};
 use crate::cache::Layer;
+use crate::container;
+use crate::engine::Engine;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::{Phase, Stream};
 use crate::guest::{Endpoint, Guest, HostKey, Key, Outcome, Target};
 use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
-use crate::machine::{self, Boot, Config, PowerOff, Running, Seed};
+use crate::machine::{self, Boot, Seed};
 use crate::plan::{Stage, Step};
 use crate::provision;
 use crate::source::bootstrap;
@@ -81,7 +84,7 @@ impl Start {
 pub(super) struct Prepared<'a> {
     context: &'a Context<'a>,
     stage: &'a Stage,
-    config: Config,
+    config: engine::Config,
     key: Key,
     purpose: &'static str,
 }
@@ -90,41 +93,30 @@ impl<'a> Prepared<'a> {
     /// Makes the key of this boot and the seed that brings it to the guest.
     pub(super) fn new(context: &'a Context<'a>, stage: &'a Stage, start: Start) -> Result<Self> {
         let key = Key::generate()?;
-        let seed = context.work.join(format!("{}.{}.seed.img", stage.name, start.purpose));
         let mut meta_data = serde_json::Map::new();
         meta_data.insert("local-hostname".to_owned(), json!("localhost"));
-        let content = Seed {
+        let seed = Seed {
             instance_id: format!("visabuild-{}", uuid::Uuid::new_v4()),
             user_data: machine::build_user_data(key.authorized_line()),
             meta_data,
             network_config: None,
         };
-        machine::write_seed(&seed, &content)?;
-        let settings = context.settings;
-        let cpus = settings.insisted.cpus.or(stage.machine.cpus);
-        let memory = settings.insisted.memory.or(stage.machine.memory);
-        let (cpus, memory) = machine::size_to_host(cpus, memory);
-        let config = Config {
-            cpus,
-            memory: memory.max(LEAST_MEMORY),
-            cpu_model: stage.machine.cpu_model.clone(),
-            seed: Some(seed),
-            boot: start.boot,
-            display: settings.display,
-            unsafe_cache: true,
-            ..Config::new(format!("visabuild-{}", stage.name), settings.accelerator, start.disk)
+        let purpose = start.purpose;
+        let config = match context.settings.engine {
+            Engine::Qemu => engine::Config::Qemu(Box::new(virtual_machine(context, stage, start, &seed)?)),
+            Engine::Nspawn => engine::Config::Nspawn(native(context, stage, start, &seed)?),
         };
-        Ok(Self { context, stage, config, key, purpose: start.purpose })
+        Ok(Self { context, stage, config, key, purpose })
     }
 
-    /// Starts QEMU.
+    /// Starts the machine.
     pub(super) async fn boot(self, timings: &mut Timings) -> Result<Booted<'a>> {
-        let phase = timings.phase(format!("start QEMU ({})", self.purpose));
+        let phase = timings.phase(format!("start {} ({})", self.config.what(), self.purpose));
         let runtime = runtime_folder(&self.context.work)?;
-        let command_line = quoted(&self.config.arguments(runtime.path()));
-        let qemu_txt = self.context.work.join(format!("{}.qemu.txt", self.stage.name));
-        fs::write(&qemu_txt, format!("qemu-system-x86_64 {command_line}\n"))
-            .context(Kind::Host, || format!("cannot write {}", qemu_txt.display()))?;
+        let (program, arguments) = self.config.command_line(runtime.path());
+        let command_txt = self.context.work.join(format!("{}.command.txt", self.stage.name));
+        fs::write(&command_txt, format!("{program} {}\n", quoted(&arguments)))
+            .context(Kind::Host, || format!("cannot write {}", command_txt.display()))?;
         let serial = serial_log(&self.context.work, &self.stage.name);
         let start = machine::Start {
             runtime: runtime.path(),
@@ -133,10 +125,42 @@ impl<'a> Prepared<'a> {
             events: self.context.events,
             cancel: self.context.cancel,
         };
-        let machine = Running::start(&self.config, start).await?;
+        let machine = self.config.start(start).await?;
         timings.done(phase);
         Ok(Booted { prepared: self, machine, _runtime: runtime })
     }
+}
+
+/// The virtual machine that boots `start`'s disk.
+fn virtual_machine(context: &Context<'_>, stage: &Stage, start: Start, seed: &Seed) -> Result<machine::Config> {
+    let path = context.work.join(format!("{}.{}.seed.img", stage.name, start.purpose));
+    machine::write_seed(&path, seed)?;
+    let settings = context.settings;
+    let cpus = settings.insisted.cpus.or(stage.machine.cpus);
+    let memory = settings.insisted.memory.or(stage.machine.memory);
+    let (cpus, memory) = machine::size_to_host(cpus, memory);
+    Ok(machine::Config {
+        cpus,
+        memory: memory.max(LEAST_MEMORY),
+        cpu_model: stage.machine.cpu_model.clone(),
+        seed: Some(path),
+        boot: start.boot,
+        display: settings.display,
+        unsafe_cache: true,
+        ..machine::Config::new(format!("visabuild-{}", stage.name), settings.accelerator, start.disk)
+    })
+}
+
+/// The container that boots `start`'s disk.
+fn native(context: &Context<'_>, stage: &Stage, start: Start, seed: &Seed) -> Result<container::Config> {
+    let folder = context.work.join(format!("{}.{}.seed", stage.name, start.purpose));
+    machine::write_seed_folder(&folder, seed)?;
+    Ok(container::Config {
+        name: format!("visabuild-{}", uuid::Uuid::new_v4().simple()),
+        disk: start.disk,
+        seed: folder,
+        cpus: context.settings.insisted.cpus,
+    })
 }
 
 fn quoted(arguments: &[std::ffi::OsString]) -> String {
@@ -147,19 +171,19 @@ fn quoted(arguments: &[std::ffi::OsString]) -> String {
         .join(" ")
 }
 
-/// A folder for QEMU's sockets: in the working folder, where the next run finds what a kill left,
+/// A folder for the machine's sockets and mounts: in the working folder, where the next run finds what a kill left,
 /// unless its path is too long for a socket (unix(7)).
 fn runtime_folder(work: &Path) -> Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("q-");
     let made = if work.as_os_str().len() <= LONGEST_WORK { builder.tempdir_in(work) } else { builder.tempdir() };
-    made.context(Kind::Host, || "cannot make a folder for QEMU's sockets")
+    made.context(Kind::Host, || "cannot make a folder for the machine's sockets")
 }
 
 /// A machine that runs.
 pub(super) struct Booted<'a> {
     prepared: Prepared<'a>,
-    machine: Running,
+    machine: Machine,
     _runtime: tempfile::TempDir,
 }
 
@@ -174,7 +198,7 @@ impl<'a> Booted<'a> {
                 Ok(Connected { booted: self, guest, eatmydata })
             }
             Err(error) => {
-                self.keep_evidence(&error).await;
+                self.give_up(&error).await;
                 Err(error)
             }
         }
@@ -183,7 +207,7 @@ impl<'a> Booted<'a> {
     async fn open(&self, phase: &Phase) -> Result<(Guest, Option<String>)> {
         let prepared = &self.prepared;
         let endpoint = Endpoint {
-            address: self.machine.forwarded(22)?,
+            address: self.machine.ssh()?,
             user: "root".to_owned(),
             key: prepared.key.clone(),
             host_key: HostKey::default(),
@@ -214,11 +238,15 @@ impl<'a> Booted<'a> {
         script(guest, SESSION_SCRIPT, &["open"], phase).await
     }
 
-    /// Keeps the screen for the failure report; the machine is stopped by dropping it.
-    async fn keep_evidence(&self, error: &Error) {
-        if error.kind() == Kind::Interrupted {
-            return;
+    /// Keeps the screen for the failure report and gives the machine up.
+    async fn give_up(&self, error: &Error) {
+        if error.kind() != Kind::Interrupted {
+            self.keep_screen().await;
         }
+        self.machine.give_up().await;
+    }
+
+    async fn keep_screen(&self) {
         let stage = &self.prepared.stage.name;
         let screen = self.prepared.context.work.join(format!("{stage}.screen.png"));
         // A dead QEMU has no screen; its end is in the error.
@@ -282,7 +310,7 @@ impl<'a> Connected<'a> {
 
     async fn checked<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
-            self.booted.keep_evidence(error).await;
+            self.booted.give_up(error).await;
         }
         result
     }
@@ -332,16 +360,17 @@ impl Provisioned<'_> {
     }
 
     async fn power_off(self, before: Result<()>, phase: Phase, timings: &mut Timings) -> Result<()> {
-        let Booted { prepared, machine, .. } = match before {
+        // The folder of its sockets and mounts lives as long as the machine.
+        let Booted { prepared, machine, _runtime } = match before {
             Ok(()) => self.booted,
             Err(error) => {
-                self.booted.keep_evidence(&error).await;
+                self.booted.give_up(&error).await;
                 return Err(error);
             }
         };
         let timeout = prepared.stage.machine.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
         drop(self.guest);
-        machine.shutdown(PowerOff::Guest, timeout, prepared.context.cancel).await?;
+        machine.shutdown(timeout, prepared.context.cancel).await?;
         timings.done(phase);
         Ok(())
     }

@@ -11,11 +11,13 @@ use walkdir::WalkDir;
 use super::accelerator::{self, Request};
 use super::certificates::{Certificate, Certificates};
 use super::distribution::Distribution;
+use super::nspawn;
 use super::reach::{Choice, Outcome, Prober, Proxy};
 use super::resources::{self, Namespaces, Need};
 use super::tools;
 use super::{Finding, State};
 use crate::credentials;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::machine::Accelerator;
 
@@ -37,7 +39,9 @@ pub struct Options {
     pub uid: u32,
     /// The user's login name.
     pub login: String,
-    /// The accelerator asked for.
+    /// The engine asked for.
+    pub engine: Engine,
+    /// The accelerator asked for, of the engine `qemu`.
     pub accelerator: Request,
     /// Disk space that a build takes.
     pub disk: Vec<Need>,
@@ -69,8 +73,17 @@ pub async fn examine(options: &Options) -> Result<Vec<Finding>> {
     let detection = accelerator::detect();
     let kvm = accelerator::choose(options.accelerator, &detection).is_ok_and(|chosen| chosen == Accelerator::Kvm);
 
-    let mut findings = vec![accelerator::examine(options.accelerator, &detection)];
-    findings.extend(tools::examine(&options.search_path, options.uid == 0, kvm, &host).await);
+    let mut findings = match options.engine {
+        Engine::Qemu => {
+            vec![
+                accelerator::examine(options.accelerator, &detection),
+                nspawn::possible(&options.search_path, &host).await,
+            ]
+        }
+        Engine::Nspawn => nspawn::examine(&options.search_path, &host).await,
+    };
+    let qemu = (options.engine == Engine::Qemu).then_some(kvm);
+    findings.extend(tools::examine(&options.search_path, options.uid == 0, qemu, &host).await);
     if options.uid != 0 {
         findings.push(Namespaces::of_host().judge(&options.login, options.uid));
     }

@@ -37,8 +37,7 @@ const fn tool(program: &'static str, version_argument: &'static str, package: &'
 pub const QEMU: Tool = tool("qemu-system-x86_64", "--version", "qemu-system-x86");
 
 /// What every build needs.
-pub const ALWAYS: [Tool; 5] = [
-    QEMU,
+pub const ALWAYS: [Tool; 4] = [
     tool("qemu-img", "--version", "qemu-utils"),
     tool("mmdebstrap", "--version", "mmdebstrap"),
     tool("mke2fs", "-V", "e2fsprogs"),
@@ -81,24 +80,27 @@ pub async fn version(path: &Path, argument: &str) -> Result<String> {
         .ok_or_else(|| Error::host(format!("`{} {argument}` tells no version", path.display())))
 }
 
-/// The first word of `line` that is like `10.0.2`.
+/// The first word of `line` that is like `10.0.2`, with or without parentheses (systemd's).
 fn version_in(line: &str) -> Option<String> {
     let like_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit()) && word.contains('.');
-    line.split_whitespace().find(like_version).map(str::to_owned)
+    line.split_whitespace().map(|word| word.trim_matches(['(', ')'])).find(like_version).map(str::to_owned)
 }
 
-/// Examines every tool that a build needs. `search` is the search path, `root` whether root runs it, `kvm`
-/// whether guests run with KVM.
-pub async fn examine(search: &OsStr, root: bool, kvm: bool, host: &Distribution) -> Vec<Finding> {
+/// Examines every tool that a build with the engine `qemu` needs, or only what it needs beside its
+/// engine. `search` is the search path, `root` whether root runs it, `qemu` whether guests run in QEMU and then
+/// with KVM.
+pub async fn examine(search: &OsStr, root: bool, qemu: Option<bool>, host: &Distribution) -> Vec<Finding> {
+    let engine: &[Tool] = if qemu.is_some() { &[QEMU] } else { &[] };
     let unprivileged: &[Tool] = if root { &[] } else { &UNPRIVILEGED };
     let mut findings = Vec::new();
-    for tool in ALWAYS.iter().chain(unprivileged) {
-        findings.push(examine_one(tool, search, kvm, host).await);
+    for tool in engine.iter().chain(&ALWAYS).chain(unprivileged) {
+        findings.push(examine_one(tool, search, qemu.unwrap_or_default(), host).await);
     }
     findings
 }
 
-async fn examine_one(tool: &Tool, search: &OsStr, kvm: bool, host: &Distribution) -> Finding {
+/// Examines one; `kvm` counts for QEMU only.
+pub(super) async fn examine_one(tool: &Tool, search: &OsStr, kvm: bool, host: &Distribution) -> Finding {
     let name = tool.program;
     let Some(path) = find(name, search) else {
         return Finding::problem(name, "is not on this host").hint(host.install(tool.package));
@@ -153,6 +155,7 @@ mod tests {
             ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", Some("7.2.22")),
             ("mke2fs 1.47.0 (5-Feb-2023)", Some("1.47.0")),
             ("gpgv (GnuPG) 2.2.40", Some("2.2.40")),
+            ("systemd 252 (252.39-1~deb12u2)", Some("252.39-1~deb12u2")),
             ("1.3.5", Some("1.3.5")),
             ("usage: none", None),
         ] {
@@ -187,10 +190,12 @@ mod tests {
     async fn ordinary_users_need_two_tools_more() {
         let folder = tempfile::tempdir().unwrap();
         let names = |findings: Vec<Finding>| findings.into_iter().map(|finding| finding.name).collect::<Vec<_>>();
-        let as_root = names(examine(folder.path().as_os_str(), true, true, &bookworm()).await);
-        let as_user = names(examine(folder.path().as_os_str(), false, true, &bookworm()).await);
+        let as_root = names(examine(folder.path().as_os_str(), true, Some(true), &bookworm()).await);
+        let as_user = names(examine(folder.path().as_os_str(), false, Some(true), &bookworm()).await);
         assert_eq!(as_root, ["qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs", "gpgv"]);
         assert_eq!(as_user[5..], ["unshare", "newuidmap"]);
+        let native = names(examine(folder.path().as_os_str(), true, None, &bookworm()).await);
+        assert_eq!(native[..], as_root[1..]);
     }
 
     #[test]

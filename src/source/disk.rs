@@ -93,9 +93,7 @@ pub fn create(path: &Path, layout: &Layout) -> Result<()> {
 }
 
 fn write_partition_table(file: &mut File, layout: &Layout) -> Result<(), BoxError> {
-    // The protective partition covers all but the first sector; larger disks saturate (UEFI 5.2.3).
-    let covered = u32::try_from(layout.size / SECTOR - 1).unwrap_or(u32::MAX);
-    ProtectiveMBR::with_lb_size(covered).overwrite_lba0(file)?;
+    protective(layout.size).overwrite_lba0(file)?;
     let config = gpt::GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
     let mut table = config.create_from_device(file, None)?;
     for (number, (name, range, kind)) in (1..).zip(layout.partitions()) {
@@ -112,6 +110,46 @@ fn format_efi_system(file: &mut File, partition: &Range<u64>) -> io::Result<()> 
     let volume = uuid::Uuid::new_v4().as_fields().0;
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).volume_label(label).volume_id(volume);
     format_volume(&mut Window::new(file, partition.clone())?, options)
+}
+
+/// Grows the last partition of the disk `path` to the disk's end, as growpart(1) does.
+///
+/// Returns where it is in bytes, and whether it grew.
+///
+/// # Errors
+/// The disk has no GPT with a partition, or cannot be written (kind build).
+pub fn grow_last_partition(path: &Path) -> Result<(Range<u64>, bool)> {
+    let grow = || -> Result<(Range<u64>, bool), BoxError> {
+        let mut file = File::options().read(true).write(true).open(path)?;
+        let size = file.seek(SeekFrom::End(0))? / MIB * MIB;
+        // The backup table of a disk that was made larger is not at its end.
+        let config = || {
+            gpt::GptConfig::new().writable(true).only_valid_headers(false).logical_block_size(LogicalBlockSize::Lb512)
+        };
+        let table = config().open_from_device(&mut file)?;
+        let mut partitions = table.partitions().clone();
+        let guid = *table.guid();
+        let last = partitions.values_mut().max_by_key(|partition| partition.last_lba).ok_or("it has no partition")?;
+        let start = last.first_lba * SECTOR;
+        let (is, wanted) = ((last.last_lba + 1) * SECTOR, size.saturating_sub(MIB));
+        if is >= wanted {
+            return Ok((start..is, false));
+        }
+        last.last_lba = wanted / SECTOR - 1;
+        // Not the boot loader before it.
+        protective(size).update_conservative(&mut file)?;
+        let mut table = config().create_from_device(&mut file, Some(guid))?;
+        table.update_partitions(partitions)?;
+        table.write()?;
+        Ok((start..wanted, true))
+    };
+    grow().context(Kind::Build, || format!("reading the partition table of {}", path.display()))
+}
+
+/// The protective partition table covers all but the first sector of a disk of `size` bytes; larger
+/// disks saturate (UEFI 5.2.3).
+fn protective(size: u64) -> ProtectiveMBR {
+    ProtectiveMBR::with_lb_size(u32::try_from(size / SECTOR - 1).unwrap_or(u32::MAX))
 }
 
 /// A part of a file that looks like a file of its own.
@@ -243,5 +281,34 @@ mod tests {
             prop_assert!(ranges[0].end <= ranges[1].start && ranges[1].end <= ranges[2].start);
             prop_assert!(ranges[2].end <= layout.size - 34 * SECTOR && layout.size <= size);
         }
+    }
+
+    #[test]
+    fn the_last_partition_grows_with_the_disk_and_nothing_else_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let layout = Layout::new(SMALLEST).unwrap();
+        create(&path, &layout).unwrap();
+        assert_eq!(grow_last_partition(&path).unwrap(), (layout.root.clone(), false));
+        let mut file = File::options().read(true).write(true).open(&path).unwrap();
+        file.write_all(&[7; 440]).unwrap();
+        file.set_len(SMALLEST + 300 * MIB + 5).unwrap();
+        let table = |path| gpt::GptConfig::new().open(path).unwrap();
+        let guid = {
+            let read = gpt::GptConfig::new().only_valid_headers(false).open(&path).unwrap();
+            (*read.guid(), read.partitions()[&3].part_guid)
+        };
+        let grown = layout.root.start..SMALLEST + 299 * MIB;
+        assert_eq!(grow_last_partition(&path).unwrap(), (grown.clone(), true));
+        assert_eq!(grow_last_partition(&path).unwrap(), (grown.clone(), false));
+        file.set_len(SMALLEST + 300 * MIB).unwrap();
+        let read = table(&path);
+        assert_eq!((*read.guid(), read.partitions()[&3].part_guid), guid);
+        assert_eq!(read.partitions()[&3].last_lba, grown.end / SECTOR - 1);
+        assert_eq!(read.partitions()[&2].first_lba, BIOS_BOOT_END / SECTOR);
+        let mut boot = [0; 440];
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_exact(&mut boot).unwrap();
+        assert_eq!(boot, [7; 440]);
     }
 }

@@ -6,6 +6,7 @@ use super::fields::{Fields, Unsupported, entries, items, scalar};
 use super::nearest::suggestion;
 use super::problems::Problems;
 use super::yaml::{Entry, Node};
+use crate::engine::Engine;
 use crate::error::{Location, Problem};
 
 /// A template as `config.yml` declares it.
@@ -26,11 +27,29 @@ pub(super) struct Reference {
     pub(super) location: Location,
 }
 
-/// Reads the declarations, in their order; faulty ones are reported and left out.
-pub(super) fn read(root: &Path, node: &Node, problems: &mut Problems) -> Vec<Declaration> {
-    let Some(mut fields) = Fields::of(node, problems) else { return Vec::new() };
+/// What `config.yml` says.
+#[derive(Debug, Default)]
+pub(super) struct Config {
+    /// The templates, in their order; faulty ones are reported and left out.
+    pub(super) templates: Vec<Declaration>,
+    /// What boots the guests, where nothing else is asked for.
+    pub(super) engine: Option<Engine>,
+}
+
+/// Reads it.
+pub(super) fn read(root: &Path, node: &Node, problems: &mut Problems) -> Config {
+    let Some(mut fields) = Fields::of(node, problems) else { return Config::default() };
     let templates = fields.required("templates", problems);
+    let engine = fields.get("engine");
     fields.finish(Unsupported::NONE, problems);
+    let engine = engine.and_then(|node| {
+        let parsed = scalar(node, problems)?.parse();
+        parsed.map_err(|message: String| problems.at(node.location(), message)).ok()
+    });
+    Config { templates: declarations(root, templates, problems), engine }
+}
+
+fn declarations(root: &Path, templates: Option<&Node>, problems: &mut Problems) -> Vec<Declaration> {
     let entries = templates.and_then(|node| entries(node, problems));
     if let (Some(node), Some([])) = (templates, entries) {
         problems.at(node.location(), "no template is declared");

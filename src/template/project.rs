@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::chain::Chains;
-use super::config::{self, Declaration, folders};
+use super::config::{self, Config, Declaration, folders};
 use super::environment::{self, Variable};
 use super::problems::Problems;
 use super::yaml::{self, Node};
+use crate::engine::Engine;
 use crate::error::{Location, Problem, Result};
 
-const CONFIG: &str = "config.yml";
+const CONFIG_FILE: &str = "config.yml";
 const MANIFEST: &str = "manifest.yml";
 const ENVIRONMENT: &str = "environment.yml";
 
@@ -22,6 +23,7 @@ const ENVIRONMENT: &str = "environment.yml";
 pub struct Project {
     pub(super) root: PathBuf,
     pub(super) templates: Vec<Declaration>,
+    pub(super) engine: Option<Engine>,
     pub(super) chains: Chains,
     pub(super) files: BTreeMap<String, Files>,
     pub(super) packages: BTreeMap<String, File>,
@@ -51,6 +53,11 @@ impl Project {
         self.templates.iter().map(|template| template.name.as_str()).collect()
     }
 
+    /// What boots the guests, where nothing else is asked for.
+    pub fn engine(&self) -> Option<Engine> {
+        self.engine
+    }
+
     /// The project folder.
     pub fn root(&self) -> &Path {
         &self.root
@@ -64,15 +71,15 @@ impl Project {
 /// then also has the problems of the files below `templates/`.
 pub fn load(root: &Path) -> Result<Project> {
     let mut problems = Problems::default();
-    let (templates, usable) = match yaml::read(root, Path::new(CONFIG)) {
+    let (Config { templates, engine }, usable) = match yaml::read(root, Path::new(CONFIG_FILE)) {
         Ok(Some(node)) => (config::read(root, &node, &mut problems), true),
         Ok(None) => {
             problems.add(no_config(root));
-            (undeclared(root), false)
+            (Config { templates: undeclared(root), engine: None }, false)
         }
         Err(faults) => {
             problems.extend(faults);
-            (undeclared(root), false)
+            (Config { templates: undeclared(root), engine: None }, false)
         }
     };
     let chains = Chains::new(&templates, &mut problems);
@@ -84,23 +91,23 @@ pub fn load(root: &Path) -> Result<Project> {
     if !usable || templates.is_empty() {
         return Err(problems.into_error());
     }
-    Ok(Project { root: root.to_owned(), templates, chains, files, packages, problems })
+    Ok(Project { root: root.to_owned(), templates, engine, chains, files, packages, problems })
 }
 
 fn no_config(root: &Path) -> Problem {
     let hint = "run visabuild in a project's folder, which has config.yml and templates/";
     let shown = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-    if root.join(CONFIG).exists() {
-        return Problem::at(start(Path::new(CONFIG)), "no template is declared")
+    if root.join(CONFIG_FILE).exists() {
+        return Problem::at(start(Path::new(CONFIG_FILE)), "no template is declared")
             .hint("declare them below `templates:`");
     }
-    Problem::new(format!("there is no {CONFIG} in {}", shown.display())).hint(hint)
+    Problem::new(format!("there is no {CONFIG_FILE} in {}", shown.display())).hint(hint)
 }
 
 /// Stands in for what an unreadable `config.yml` declares, so that faults of other files show too.
 fn undeclared(root: &Path) -> Vec<Declaration> {
     let names = folders(&root.join("templates")).into_iter().filter(|name| config::is_name(name));
-    let location = start(Path::new(CONFIG));
+    let location = start(Path::new(CONFIG_FILE));
     names
         .map(|name| Declaration {
             name,

@@ -136,7 +136,7 @@ impl Sshd {
         let (reporter, watch) = Watch::channel();
         let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
         let endpoint = Endpoint {
-            address: self.address,
+            address: self.address.into(),
             user: user.trim().to_owned(),
             key: self.key.clone(),
             host_key: HostKey::default(),

@@ -1,0 +1,23 @@
+#!/bin/sh
+# The first process of a container's name spaces: prepares them, says where the control group is,
+# and holds them until its standard input closes; the kernel then ends everything in them and drops
+# their mounts. Its argument is the name of the control group to make.
+set -eu
+
+# nspawn must see the interfaces of this network name space. Read-only also tells it that there is no udev here.
+mount -t sysfs -o ro,nosuid,nodev,noexec sysfs /sys
+mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
+
+# nspawn's locks and sockets go with the name space, and it does not ask the host's systemd.
+if [ -d /run/systemd ]; then
+  mount -t tmpfs -o mode=755 tmpfs /run/systemd
+else
+  mount -t tmpfs -o mode=755 tmpfs /run
+fi
+
+# Below the control group that visabuild runs in, whose limits stay in force.
+parent=$(sed -n 's/^0:://p' /proc/self/cgroup)
+parent=/sys/fs/cgroup${parent%/}
+mkdir "$parent/$1"
+echo "$parent"
+exec cat >/dev/null
