@@ -6,13 +6,11 @@
 #   grub-config.sh ROOT_UUID ROOT_PARTUUID ROOT_PARTITION_NUMBER
 set -eu
 
-export ROOT_UUID="$1" ROOT_PARTUUID="$2" ROOT_PARTITION_NUMBER="$3"
-
 umask 022
 programs=/dev/grub-config
 # 10_linux names root by UUID only where udev knows it.
 mkdir -p "$programs" /dev/disk/by-uuid
-: >"/dev/disk/by-uuid/$ROOT_UUID"
+: >"/dev/disk/by-uuid/$1"
 
 # What the real one says about the third partition of a virtio disk, for example. Every path and
 # device that it is asked about is on the root file system.
@@ -51,12 +49,11 @@ chmod 755 "$programs"/*
 mount --no-mtab --bind "$programs/grub-probe" /usr/sbin/grub-probe
 mount --no-mtab --bind "$programs/grub-mkrelpath" /usr/bin/grub-mkrelpath
 
-# The caller's locale must not translate the menu; that of a login in the machine may.
-unset LC_ALL LANGUAGE LANG
-if [ -e /etc/default/locale ]; then
-  set -a
-  # shellcheck source=/dev/null
-  . /etc/default/locale
-  set +a
-fi
-PATH=/usr/sbin:/usr/bin:/sbin:/bin exec update-grub
+# Nothing of the caller's environment, whose language would translate the menu; that of a login does.
+exec env --ignore-environment PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+  ROOT_UUID="$1" ROOT_PARTUUID="$2" ROOT_PARTITION_NUMBER="$3" sh -c '
+    if [ -e /etc/default/locale ]; then
+      set -a
+      . /etc/default/locale
+    fi
+    exec update-grub'
