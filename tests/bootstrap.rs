@@ -14,12 +14,15 @@ use visabuild::source::bootstrap::{self, BaseDisk, Host};
 use visabuild::source::disk::Layout;
 use visabuild::template::{Bootstrap, Machine};
 
+const PACKAGES: [&str; 6] =
+    ["linux-image-cloud-amd64", "initramfs-tools", "systemd-sysv", "grub2-common", "grub-pc-bin", "grub-efi-amd64-bin"];
+
 fn spec() -> Bootstrap {
     Bootstrap {
         suite: "trixie".to_owned(),
         components: vec!["main".to_owned()],
         variant: "minbase".to_owned(),
-        packages: ["linux-image-cloud-amd64", "initramfs-tools", "systemd-sysv"].map(str::to_owned).to_vec(),
+        packages: PACKAGES.map(str::to_owned).to_vec(),
         disk_size: 2 << 30,
         machine: Machine::default(),
     }
@@ -38,13 +41,13 @@ async fn build(work_dir: &Path, spec: &Bootstrap, events: &Events) -> visabuild:
 }
 
 #[tokio::test]
-async fn full_a_disk_with_kernel_and_package_list_is_made_and_nothing_else_is_left() {
+async fn full_a_disk_that_boots_and_its_package_list_are_made_and_nothing_else_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let base = build(folder.path(), &spec(), &Events::none()).await.unwrap();
 
     let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["base.qcow2", "initrd.img", "vmlinuz"]);
+    assert_eq!(names, ["base.qcow2"]);
     assert!(base.packages.iter().any(|package| package.name == "base-files" && package.version.starts_with("13")));
     let image = Command::new("qemu-img").args(["info", "--output=json"]).arg(&base.disk).output().unwrap();
     let image: serde_json::Value = serde_json::from_slice(&image.stdout).unwrap();
@@ -53,8 +56,12 @@ async fn full_a_disk_with_kernel_and_package_list_is_made_and_nothing_else_is_le
     assert_eq!(list(&base.disk, "/etc/apt/sources.list.d"), ["debian.sources"], "mmdebstrap's may hold credentials");
     assert!(!list(&base.disk, "/etc/apt/apt.conf.d").contains(&"99mmdebstrap".to_owned()));
     assert!(list(&base.disk, "/boot/efi").is_empty());
-    let kernel = std::fs::read(&base.kernel).unwrap();
-    assert_eq!(&kernel[0x202..0x206], b"HdrS", "not a Linux kernel (boot protocol, setup header)");
+    let mut grub = list(&base.disk, "/boot/grub");
+    grub.sort();
+    assert_eq!(grub, ["fonts", "grub.cfg", "grubenv", "i386-pc", "locale", "x86_64-efi"]);
+    for left_empty in ["/dev/disk", "/run", "/proc"] {
+        assert!(list(&base.disk, left_empty).is_empty(), "{left_empty}");
+    }
 }
 
 /// Names in a folder of the root file system, read from the disk as it is.
@@ -71,11 +78,12 @@ fn list(disk: &Path, folder: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn full_a_template_without_a_kernel_is_told_which_package_to_add() {
+async fn full_a_template_without_kernel_and_boot_loader_is_told_which_packages_to_add() {
     let folder = tempfile::tempdir().unwrap();
     let spec = Bootstrap { packages: Vec::new(), variant: "essential".to_owned(), ..spec() };
     let error = build(folder.path(), &spec, &Events::none()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Usage, "{:?}", error.chain());
+    assert!(error.hints()[0].contains("`linux-image-cloud-amd64`"), "{:?}", error.hints());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 

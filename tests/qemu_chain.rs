@@ -243,6 +243,8 @@ async fn qemu_a_sealed_image_boots_under_uefi_and_has_no_traces_of_the_build() {
         "0"
     );
     assert_eq!(instance.run("systemctl --failed --no-legend --plain").await, "");
+    // The bootstrap's stand-in for grub-probe answered as the real one does here.
+    instance.run("cp /boot/grub/grub.cfg /tmp && update-grub && cmp /boot/grub/grub.cfg /tmp/grub.cfg").await;
     instance.power_off().await;
 }
 

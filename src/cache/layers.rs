@@ -31,8 +31,6 @@ pub struct LayerInfo {
     pub seconds: f64,
     /// Names and wall times of its phases, seconds.
     pub phases: Vec<(String, f64)>,
-    /// Other files of the layer, by name (a base's `vmlinuz` and `initrd.img`).
-    pub files: Vec<String>,
 }
 
 /// A layer that is being used: its file cannot be removed while this value lives.
@@ -42,15 +40,7 @@ pub struct Layer {
     pub disk: PathBuf,
     /// What is recorded of it.
     pub info: LayerInfo,
-    folder: PathBuf,
     _in_use: File,
-}
-
-impl Layer {
-    /// Path of one of the layer's other files.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{}.{name}", self.info.instance))
-    }
 }
 
 /// A folder of layers.
@@ -81,9 +71,7 @@ impl LayerStore {
         if !disk.exists() {
             return Ok(None);
         }
-        let layer = Layer { disk, info, folder: self.folder.clone(), _in_use: file };
-        let complete = layer.info.files.iter().all(|name| layer.file(name).is_file());
-        Ok(complete.then_some(layer))
+        Ok(Some(Layer { disk, info, _in_use: file }))
     }
 
     /// Opens the lock that the builder of `key` holds; lock it before building.
@@ -94,38 +82,32 @@ impl LayerStore {
         Ok(BuildLock { file: lock_file(&self.folder.join(format!("{key}.lock")))? })
     }
 
-    /// Puts a finished disk (and its other files: name and path) into the store, replacing an
-    /// earlier layer of the same key. The caller holds the key's [`BuildLock`].
+    /// Puts a finished disk into the store, replacing an earlier layer of the same key. The caller
+    /// holds the key's [`BuildLock`].
     ///
     /// # Errors
-    /// The files cannot be moved (kind host); an earlier layer is then still there.
-    pub fn put(&self, key: &str, disk: &Path, files: &[(&str, &Path)], info: &LayerInfo) -> Result<Layer> {
+    /// The file cannot be moved (kind host); an earlier layer is then still there.
+    pub fn put(&self, key: &str, disk: &Path, info: &LayerInfo) -> Result<Layer> {
         let fail = |error: std::io::Error| {
             Error::host(format!("cannot put a layer of {} into the cache", info.template)).because(error)
         };
         let old = fs::read(self.info_path(key)).ok().and_then(|text| serde_json::from_slice::<LayerInfo>(&text).ok());
-        for (name, path) in files {
-            publish_file(path, &self.folder.join(format!("{}.{name}", info.instance))).map_err(fail)?;
-        }
         publish_file(disk, &self.disk_path(key, &info.instance)).map_err(fail)?;
         let json = serde_json::to_vec_pretty(info).map_err(|error| fail(error.into()))?;
         replace_file(&self.info_path(key), &json, 0o600).map_err(fail)?;
         if let Some(old) = old {
-            self.remove_files(key, &old)?;
+            self.remove_disk(key, &old)?;
         }
         self.get(key, info.parent.as_deref())?
             .ok_or_else(|| Error::host(format!("the layer of {} vanished from the cache", info.template)))
     }
 
-    fn remove_files(&self, key: &str, info: &LayerInfo) -> Result<()> {
+    fn remove_disk(&self, key: &str, info: &LayerInfo) -> Result<()> {
         let disk = self.disk_path(key, &info.instance);
         let Ok(file) = File::open(&disk) else { return Ok(()) };
         // Somebody builds on it: it stays until the cache is collected.
         if try_lock(&file)? {
             let _ = fs::remove_file(&disk);
-            for name in &info.files {
-                let _ = fs::remove_file(self.folder.join(format!("{}.{name}", info.instance)));
-            }
         }
         Ok(())
     }
@@ -182,14 +164,13 @@ mod tests {
             created: 1,
             seconds: 2.0,
             phases: Vec::new(),
-            files: Vec::new(),
         }
     }
 
     fn put(store: &LayerStore, folder: &Path, key: &str, info: &LayerInfo) -> Layer {
         let disk = folder.join("disk");
         fs::write(&disk, &info.instance).unwrap();
-        store.put(key, &disk, &[], info).unwrap()
+        store.put(key, &disk, info).unwrap()
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::preflight::certificates::{self, Certificates};
 use crate::preflight::pip;
 use crate::preflight::reach::{Choice, Prober, Proxy};
 use crate::source::apt::{self, Mirrors};
-use crate::source::bootstrap;
+use crate::source::{boot_loader, bootstrap};
 use crate::template::{self, Alternatives, ChosenAlternative, Inputs, Project, Value};
 
 /// Variables of the environment that are secrets: templates do not see them.
@@ -97,7 +97,7 @@ impl Prepared {
 pub(super) fn own_scripts() -> OwnScripts {
     OwnScripts {
         configure: bootstrap::CONFIGURE_SCRIPT,
-        boot_loader: bootstrap::BOOT_LOADER_SCRIPT,
+        boot_loader: boot_loader::SCRIPTS,
         session: SESSION_SCRIPT,
         seal: SEAL_SCRIPT,
     }

@@ -3,14 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{Context, layer, timings::Timings};
-use crate::cache::{Layer, LayerInfo};
+use crate::cache::Layer;
 use crate::error::Result;
 use crate::plan::{Base, Stage};
 use crate::source::bootstrap;
-
-/// Names of a base's other files in the cache.
-pub(super) const KERNEL: &str = "vmlinuz";
-pub(super) const INITRD: &str = "initrd.img";
 
 /// Where in a working folder the base disk is made.
 pub fn folder(work: &Path) -> PathBuf {
@@ -38,9 +34,7 @@ pub(super) async fn ensure(context: &Context<'_>, stage: &Stage, base: &Base) ->
     };
     let made = bootstrap::build(&base.bootstrap, &host, &phase, context.cancel).await?;
     timings.done(phase);
-    let info = LayerInfo { files: vec![KERNEL.to_owned(), INITRD.to_owned()], ..layer::info("base", None, &timings) };
-    let files = [(KERNEL, made.kernel.as_path()), (INITRD, made.initrd.as_path())];
-    let layer = store.put(key, &made.disk, &files, &info)?;
+    let layer = store.put(key, &made.disk, &layer::info("base", None, &timings))?;
     context.mark_built(key);
     Ok(layer)
 }

@@ -30,16 +30,13 @@ pub(super) fn ensure<'a>(
         let mut timings = Timings::new(context.events, &stage.name);
         let disk = context.work.join(format!("{}.layer.qcow2", stage.name));
         qemu_img::create_overlay(&below.disk, &disk, stage.disk_size, context.cancel).await?;
-        let start = Start::of(stage, &below, disk.clone());
+        let start = Start::layer(disk.clone());
         let booted = Prepared::new(context, stage, start)?.boot(&mut timings).await?;
-        let mut connected = booted.connect(&mut timings).await?;
-        if stage.base.is_some() && context.settings.engine == crate::engine::Engine::Qemu {
-            connected.install_boot_loader(&mut timings).await?;
-        }
+        let connected = booted.connect(&mut timings).await?;
         connected.provision(&stage.steps, &mut timings).await?.close(&mut timings).await?;
         let engine = Some(context.settings.engine.to_string());
         let info = LayerInfo { engine, ..info(&stage.name, Some(&below), &timings) };
-        let layer = store.put(&key, &disk, &[], &info)?;
+        let layer = store.put(&key, &disk, &info)?;
         context.mark_built(&key);
         Ok(layer)
     })
@@ -91,6 +88,5 @@ pub(super) fn info(template: &str, below: Option<&Layer>, timings: &Timings) -> 
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         seconds: phases.iter().map(|(_, seconds)| seconds).sum(),
         phases,
-        files: Vec::new(),
     }
 }

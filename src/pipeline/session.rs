@@ -13,10 +13,9 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
+use super::Context;
 use super::engine::{self, Machine};
 use super::timings::Timings;
-use super::{Context, base};
-use crate::cache::Layer;
 use crate::container;
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, Kind, Result};
@@ -26,7 +25,6 @@ use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
 use crate::machine::{self, Boot, Seed};
 use crate::plan::{Stage, Step};
 use crate::provision;
-use crate::source::bootstrap;
 use crate::template::Text;
 
 /// How long SSH may take to answer: emulated on a busy host, a boot may take minutes.
@@ -53,30 +51,19 @@ pub(super) fn serial_log(work: &Path, template: &str) -> PathBuf {
 /// What is booted.
 pub(super) struct Start {
     disk: PathBuf,
-    boot: Boot,
     /// What the boot is for, in phase names.
     purpose: &'static str,
 }
 
 impl Start {
-    /// The boot that provisions `stage` on `disk`, an overlay on `below`. A base disk has no boot
-    /// loader yet: its kernel is given to QEMU.
-    pub(super) fn of(stage: &Stage, below: &Layer, disk: PathBuf) -> Self {
-        let boot = if stage.base.is_some() {
-            Boot::Kernel {
-                kernel: below.file(base::KERNEL),
-                initrd: below.file(base::INITRD),
-                append: bootstrap::kernel_command_line(),
-            }
-        } else {
-            Boot::Disk
-        };
-        Self { disk, boot, purpose: "layer" }
+    /// The boot that provisions `disk`.
+    pub(super) fn layer(disk: PathBuf) -> Self {
+        Self { disk, purpose: "layer" }
     }
 
     /// The boot that seals `disk`.
     pub(super) fn seal(disk: PathBuf) -> Self {
-        Self { disk, boot: Boot::Disk, purpose: "seal" }
+        Self { disk, purpose: "seal" }
     }
 }
 
@@ -144,7 +131,7 @@ fn virtual_machine(context: &Context<'_>, stage: &Stage, start: Start, seed: &Se
         memory: memory.max(LEAST_MEMORY),
         cpu_model: stage.machine.cpu_model.clone(),
         seed: Some(path),
-        boot: start.boot,
+        boot: Boot::Disk,
         display: settings.display,
         unsafe_cache: true,
         ..machine::Config::new(format!("visabuild-{}", stage.name), settings.accelerator, start.disk)
@@ -265,15 +252,6 @@ pub(super) struct Connected<'a> {
 }
 
 impl<'a> Connected<'a> {
-    /// Makes the disk boot by itself; the first thing done on a base disk.
-    pub(super) async fn install_boot_loader(&mut self, timings: &mut Timings) -> Result<()> {
-        let phase = timings.phase("boot loader");
-        let result = script(&mut self.guest, bootstrap::BOOT_LOADER_SCRIPT, &[], &phase).await;
-        self.checked(result).await?;
-        timings.done(phase);
-        Ok(())
-    }
-
     /// Sets root's password by chpasswd(8), which reads it from standard input.
     pub(super) async fn set_root_password(&mut self, password: &Text, timings: &mut Timings) -> Result<()> {
         let phase = timings.phase("root password");

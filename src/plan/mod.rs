@@ -27,7 +27,7 @@ pub const VERSION: u32 = 1;
 pub struct OwnScripts {
     /// Turns what mmdebstrap makes into the root of a cloud image.
     pub configure: &'static str,
-    /// Installs the boot loaders in the base's first boot.
+    /// Put the boot loader into the base disk.
     pub boot_loader: &'static str,
     /// Prepares a booted guest for provisioning, and takes that back.
     pub session: &'static str,

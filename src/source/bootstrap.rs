@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::apt::{Acquire, Mirrors, moving};
+use super::boot_loader::{self, RootIds};
 use super::disk::{self, Layout, ROOT_LABEL};
 use super::keyring::{self, Keyring, Pinned};
 use super::{namespace, write_private};
@@ -19,20 +21,10 @@ use crate::event::Phase;
 use crate::process::Run;
 use crate::template::Bootstrap;
 
-/// What the guest runs as root in its first boot so that the disk boots by itself, under BIOS and
-/// under UEFI; a POSIX shell script, to be run again without harm.
-pub const BOOT_LOADER_SCRIPT: &str = include_str!("boot-loader.sh");
-
 /// What is done to the tree that mmdebstrap made, natively.
 pub const CONFIGURE_SCRIPT: &str = include_str!("configure.sh");
 /// ext4 as the oldest supported guest knows it, whatever this host's own defaults are.
 const MKE2FS_CONFIGURATION: &str = include_str!("mke2fs.conf");
-
-/// Kernel command line of a boot with kernel and initrd given directly. As GRUB's: the last
-/// console is the serial one, where a failing boot can be read.
-pub fn kernel_command_line() -> String {
-    format!("root=LABEL={ROOT_LABEL} ro console=tty0 console=ttyS0,115200")
-}
 
 /// What the host provides.
 #[derive(Debug, Clone)]
@@ -47,15 +39,11 @@ pub struct Host {
     pub work_dir: PathBuf,
 }
 
-/// A disk that boots with kernel and initrd given directly.
+/// A disk that boots under BIOS and under UEFI.
 #[derive(Debug, Clone)]
 pub struct BaseDisk {
     /// A qcow2 without backing file.
     pub disk: PathBuf,
-    /// The disk's newest kernel.
-    pub kernel: PathBuf,
-    /// Its initrd.
-    pub initrd: PathBuf,
     /// What is installed, by name.
     pub packages: Vec<Package>,
     /// What the suite was verified with.
@@ -171,11 +159,11 @@ impl Scratch {
             phase.events().warn(Some(phase.template()), text);
         }
         self.make_tree(spec, host, &keyring, phase, cancel).await?;
-        let (kernel, initrd) = self.copy_kernel(&host.work_dir)?;
+        boot_loader::check(&self.tree())?;
         self.configure(spec, host, cancel).await?;
         let packages = self.installed_packages()?;
         let disk = self.make_disk(layout, &host.work_dir, cancel).await?;
-        Ok(BaseDisk { disk, kernel, initrd, packages, keyring: keyring.origin })
+        Ok(BaseDisk { disk, packages, keyring: keyring.origin })
     }
 
     async fn make_tree(
@@ -228,25 +216,14 @@ impl Scratch {
         Ok(parse_status(&status))
     }
 
-    fn copy_kernel(&self, folder: &Path) -> Result<(PathBuf, PathBuf)> {
-        let boot = self.tree().join("boot");
-        let version = newest_kernel(&boot)?.ok_or_else(|| {
-            Error::usage("the template's packages bring no kernel").hint("add `linux-image-cloud-amd64` to `packages`")
-        })?;
-        let copy = |from: String, to: &str| {
-            let (from, to) = (boot.join(from), folder.join(to));
-            fs::copy(&from, &to).context(Kind::Build, || format!("copying {} to {}", from.display(), to.display()))?;
-            Ok::<_, Error>(to)
-        };
-        Ok((copy(format!("vmlinuz-{version}"), "vmlinuz")?, copy(format!("initrd.img-{version}"), "initrd.img")?))
-    }
-
     async fn make_disk(&self, layout: &Layout, folder: &Path, cancel: &CancellationToken) -> Result<PathBuf> {
         let raw = self.path("disk.raw");
-        disk::create(&raw, layout)?;
+        let ids = RootIds { file_system: Uuid::new_v4(), partition: disk::create(&raw, layout)? };
+        boot_loader::install(&self.tree(), ids, cancel).await?;
+        boot_loader::Images::read(&self.tree())?.write(&raw, layout)?;
         let configuration = self.path("mke2fs.conf");
         write_private(&configuration, MKE2FS_CONFIGURATION)?;
-        namespace::run("mke2fs", mke2fs_arguments(layout, &self.tree(), &raw))
+        namespace::run("mke2fs", mke2fs_arguments(layout, ids.file_system, &self.tree(), &raw))
             .with(|command| {
                 command.env("MKE2FS_CONFIG", &configuration);
             })
@@ -282,7 +259,7 @@ fn mmdebstrap_arguments(spec: &Bootstrap, tree: &Path, sources: &Path, apt: &Pat
     arguments
 }
 
-fn mke2fs_arguments(layout: &Layout, tree: &Path, raw: &Path) -> Vec<String> {
+fn mke2fs_arguments(layout: &Layout, uuid: Uuid, tree: &Path, raw: &Path) -> Vec<String> {
     let kibibytes = (layout.root.end - layout.root.start) / 1024;
     vec![
         "-q".to_owned(),
@@ -291,6 +268,8 @@ fn mke2fs_arguments(layout: &Layout, tree: &Path, raw: &Path) -> Vec<String> {
         "ext4".to_owned(),
         "-L".to_owned(),
         ROOT_LABEL.to_owned(),
+        "-U".to_owned(),
+        uuid.to_string(),
         "-d".to_owned(),
         tree.display().to_string(),
         "-E".to_owned(),
@@ -338,21 +317,6 @@ fn parse_status(status: &str) -> Vec<Package> {
     status.split("\n\n").filter_map(paragraph).collect()
 }
 
-/// Version of the newest kernel in `boot` that has an initrd.
-fn newest_kernel(boot: &Path) -> Result<Option<String>> {
-    let entries = fs::read_dir(boot).context(Kind::Build, || format!("reading {}", boot.display()))?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let versions = names.filter_map(|name| name.strip_prefix("vmlinuz-").map(str::to_owned));
-    Ok(versions
-        .filter(|version| boot.join(format!("initrd.img-{version}")).exists())
-        .max_by_key(|version| numbers(version)))
-}
-
-/// The numbers in a version, so that 6.12.107 is newer than 6.12.94.
-fn numbers(version: &str) -> Vec<u64> {
-    version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,9 +343,9 @@ mod tests {
     #[test]
     fn the_file_system_fills_its_partition_and_no_more() {
         let layout = Layout::new(4 << 30).unwrap();
-        let arguments = mke2fs_arguments(&layout, "/w/root".as_ref(), "/w/disk".as_ref());
+        let arguments = mke2fs_arguments(&layout, Uuid::nil(), "/w/root".as_ref(), "/w/disk".as_ref());
         assert_eq!(
-            arguments[9..],
+            arguments[11..],
             [format!("offset={}", 102 << 20), "/w/disk".into(), format!("{}k", (4096 - 103) << 10)]
         );
     }
@@ -410,20 +374,5 @@ mod tests {
                       Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n";
         let sudo = Package { name: "sudo".to_owned(), version: "1.9".to_owned() };
         assert_eq!(parse_status(status), [sudo]);
-    }
-
-    #[test]
-    fn the_newest_kernel_with_an_initrd_is_taken() {
-        let boot = tempfile::tempdir().unwrap();
-        for name in [
-            "vmlinuz-6.12.94-a",
-            "initrd.img-6.12.94-a",
-            "vmlinuz-6.12.107-a",
-            "initrd.img-6.12.107-a",
-            "vmlinuz-7.0-a",
-        ] {
-            fs::write(boot.path().join(name), "").unwrap();
-        }
-        assert_eq!(newest_kernel(boot.path()).unwrap().as_deref(), Some("6.12.107-a"));
     }
 }

@@ -17,6 +17,7 @@ use fatfs::{FatType, FormatVolumeOptions, format_volume};
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
 use gpt::partition_types::{self, Type};
+use uuid::Uuid;
 
 use crate::error::{Context, Error, Kind, Result};
 
@@ -25,7 +26,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Bytes of a mebibyte, to which every partition is aligned.
 pub const MIB: u64 = 1 << 20;
 /// Bytes of a logical block of the disk.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 const BIOS_BOOT_END: u64 = 2 * MIB;
 const EFI_SYSTEM_END: u64 = 102 * MIB;
 /// The smallest disk that a Debian with a kernel fits on, bytes.
@@ -34,6 +35,8 @@ const SMALLEST: u64 = 2048 * MIB;
 pub const EFI_LABEL: &str = "EFI";
 /// Name of the root partition and label of its file system.
 pub const ROOT_LABEL: &str = "root";
+/// Number of the root partition, from 1.
+pub const ROOT_NUMBER: u32 = 3;
 
 /// Where the parts of the disk are, in bytes from its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,22 +80,22 @@ impl Layout {
 }
 
 /// Makes the sparse file `path` with partition table and an empty EFI system partition; the root
-/// partition is left to mke2fs. A file that is there is replaced.
+/// partition, whose GUID it returns, is left to mke2fs. A file that is there is replaced.
 ///
 /// # Errors
 /// The file cannot be written (kind host).
-pub fn create(path: &Path, layout: &Layout) -> Result<()> {
-    let write = || -> Result<(), BoxError> {
+pub fn create(path: &Path, layout: &Layout) -> Result<Uuid> {
+    let write = || -> Result<Uuid, BoxError> {
         let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         file.set_len(layout.size)?;
-        write_partition_table(&mut file, layout)?;
+        let root = write_partition_table(&mut file, layout)?;
         format_efi_system(&mut file, &layout.efi_system)?;
-        Ok(())
+        Ok(root)
     };
     write().context(Kind::Host, || format!("writing the disk {}", path.display()))
 }
 
-fn write_partition_table(file: &mut File, layout: &Layout) -> Result<(), BoxError> {
+fn write_partition_table(file: &mut File, layout: &Layout) -> Result<Uuid, BoxError> {
     protective(layout.size).overwrite_lba0(file)?;
     let config = gpt::GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
     let mut table = config.create_from_device(file, None)?;
@@ -100,14 +103,15 @@ fn write_partition_table(file: &mut File, layout: &Layout) -> Result<(), BoxErro
         let length = (range.end - range.start) / SECTOR;
         table.add_partition_at(name, number, range.start / SECTOR, length, kind, 0)?;
     }
+    let root = table.partitions().get(&ROOT_NUMBER).ok_or("the root partition is not in the table")?.part_guid;
     table.write()?;
-    Ok(())
+    Ok(root)
 }
 
 fn format_efi_system(file: &mut File, partition: &Range<u64>) -> io::Result<()> {
     let mut label = [b' '; 11];
     label[..EFI_LABEL.len()].copy_from_slice(EFI_LABEL.as_bytes());
-    let volume = uuid::Uuid::new_v4().as_fields().0;
+    let volume = Uuid::new_v4().as_fields().0;
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).volume_label(label).volume_id(volume);
     format_volume(&mut Window::new(file, partition.clone())?, options)
 }
@@ -153,14 +157,14 @@ fn protective(size: u64) -> ProtectiveMBR {
 }
 
 /// A part of a file that looks like a file of its own.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     file: &'a mut File,
     range: Range<u64>,
     position: u64,
 }
 
 impl<'a> Window<'a> {
-    fn new(file: &'a mut File, range: Range<u64>) -> io::Result<Self> {
+    pub(super) fn new(file: &'a mut File, range: Range<u64>) -> io::Result<Self> {
         file.seek(SeekFrom::Start(range.start))?;
         Ok(Self { file, range, position: 0 })
     }
@@ -224,7 +228,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk.raw");
         let layout = Layout::new(10 << 30).unwrap();
-        create(&path, &layout).unwrap();
+        let root = create(&path, &layout).unwrap();
 
         let table = gpt::GptConfig::new().open(&path).unwrap();
         assert!(table.primary_header().is_ok() && table.backup_header().is_ok());
@@ -235,6 +239,7 @@ mod tests {
             .collect();
         let expected = [("bios", MIB..2 * MIB), ("EFI", 2 * MIB..102 * MIB), ("root", 102 * MIB..10239 * MIB)];
         assert_eq!(read, expected);
+        assert_eq!(table.partitions()[&ROOT_NUMBER].part_guid, root);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Where a first disk comes from.
 //!
-//! [`bootstrap`] makes the root file system natively and puts a disk together from it: without
-//! loop devices, without mounts on the host, as root or as an ordinary user. The disk's boot
-//! loader is installed by the guest itself in its first boot, which QEMU starts with kernel and
-//! initrd given directly ([`bootstrap::kernel_command_line`], [`bootstrap::BOOT_LOADER_SCRIPT`]).
+//! [`bootstrap`] makes the root file system natively and puts a disk together from it that boots
+//! by itself ([`boot_loader`]): without loop devices, without mounts on the host, as root or as an
+//! ordinary user.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,6 +12,7 @@ use std::path::Path;
 use crate::error::{Context, Kind, Result};
 
 pub mod apt;
+pub mod boot_loader;
 pub mod bootstrap;
 pub mod disk;
 pub mod keyring;

@@ -1,0 +1,290 @@
+//! What breaks a build in a container, and what is left then: on the host nothing. One tiny template
+//! on the shipped base disk, which is made once.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use support::bench::{BOOT, Bench, QUICK, STEP, Small, WAITS, kill};
+use support::{Run, shared, told};
+use visabuild::engine::Engine;
+
+fn bench(steps: &str) -> Bench {
+    Bench::new(Engine::Nspawn, steps)
+}
+
+/// What a container could leave on the host.
+#[derive(Debug, PartialEq, Eq)]
+struct Host {
+    loops: BTreeSet<String>,
+    mounts: BTreeSet<String>,
+    groups: BTreeSet<String>,
+    interfaces: BTreeSet<String>,
+    run: BTreeSet<String>,
+}
+
+impl Host {
+    fn now() -> Self {
+        let names = |folder: &str| -> BTreeSet<String> {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        };
+        let loops = names("/sys/block").into_iter().filter_map(|name| {
+            let file = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file")).ok()?;
+            Some(format!("{name} {file}"))
+        });
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let groups = walkdir::WalkDir::new("/sys/fs/cgroup").into_iter().flatten().filter(|entry| {
+            entry.file_type().is_dir() && entry.file_name().to_string_lossy().starts_with("visabuild-")
+        });
+        Self {
+            loops: loops.collect(),
+            mounts: mounts.lines().map(|line| line.split(' ').skip(3).collect::<Vec<_>>().join(" ")).collect(),
+            groups: groups.map(|entry| entry.path().display().to_string()).collect(),
+            interfaces: names("/sys/class/net"),
+            run: names("/run").into_iter().chain(names("/run/systemd")).collect(),
+        }
+    }
+}
+
+#[test]
+fn nspawn_ctrl_c_and_sigterm_leave_the_host_as_it_was() {
+    let host = Host::now();
+    let bench = bench(WAITS);
+    for (point, signal, expected) in [(BOOT, Signal::INT, 130), (STEP, Signal::INT, 130), (STEP, Signal::TERM, 143)] {
+        let (code, err) = bench.interrupted(point, signal);
+        assert_eq!(code, Some(expected), "{point}: {err}");
+        let word = if expected == 130 { "error: interrupted" } else { "error: terminated" };
+        assert!(err.contains(word), "{point}: {err}");
+        assert_eq!(Host::now(), host, "{point}");
+    }
+    bench.next_run_succeeds();
+    assert_eq!(Host::now(), host);
+}
+
+#[test]
+fn nspawn_kill_9_of_visabuild_leaves_nothing_that_the_next_run_does_not_remove() {
+    let host = Host::now();
+    let bench = bench(WAITS);
+    for point in [BOOT, STEP] {
+        let (code, _) = bench.interrupted(point, Signal::KILL);
+        assert_eq!(code, None, "{point}");
+        // An empty control group is all that the kernel does not take away.
+        assert_eq!(Host { groups: host.groups.clone(), ..Host::now() }, host, "{point}");
+    }
+    bench.next_run_succeeds();
+    assert_eq!(Host::now(), host);
+}
+
+#[test]
+fn nspawn_a_killed_program_ends_the_build_at_once_with_that_reason() {
+    let host = Host::now();
+    let bench = bench(WAITS);
+    let cases = [
+        ("systemd-nspawn", "systemd-nspawn was killed by signal 9"),
+        ("qemu-storage-da", "qemu-storage-daemon was killed by signal 9"),
+        ("slirp4netns", "slirp4netns was killed by signal 9"),
+    ];
+    for (program, reason) in cases {
+        let mut run = Run::start(bench.build());
+        run.wait_for(STEP);
+        kill(&run, program);
+        let (code, err) = run.end();
+        assert_eq!(code, Some(4), "{program}: {err}");
+        assert!(err.contains(reason), "{program}: {err}");
+        for file in ["reason.txt", "build.log", "serial.log", "command.txt"] {
+            assert!(bench.results().join("failure").join(file).is_file(), "{program}: {file}");
+        }
+        assert_eq!(Host::now(), host, "{program}");
+    }
+    bench.next_run_succeeds();
+}
+
+#[test]
+fn nspawn_a_container_killed_while_it_seals_leaves_no_image() {
+    let host = Host::now();
+    let bench = bench(QUICK);
+    let mut run = Run::start(bench.build());
+    run.wait_for("start the container (seal) done");
+    kill(&run, "systemd-nspawn");
+    let (code, err) = run.end();
+    assert_eq!(code, Some(4), "{err}");
+    assert!(!bench.results().join("tiny.qcow2").exists());
+    assert_eq!(Host::now(), host);
+}
+
+#[test]
+fn nspawn_a_failing_step_keeps_the_earlier_result_and_hides_secrets() {
+    let bench = bench(QUICK);
+    bench.next_run_succeeds();
+    let image = bench.results().join("tiny.qcow2");
+    let before = fs::metadata(&image).unwrap().modified().unwrap();
+
+    bench.steps("    - type: shell\n      name: breaks\n      inline: [\"echo a-root-password\", \"echo no such thing >&2\", \"exit 7\"]");
+    let (_, err, code) = told(&bench.build().output().unwrap());
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("because: template `tiny`: provisioner `breaks` (templates/tiny/manifest.yml:"), "{err}");
+    assert!(err.contains("exit code 7") && err.contains("no such thing"), "{err}");
+    assert_eq!(fs::metadata(&image).unwrap().modified().unwrap(), before);
+    for file in ["reason.txt", "build.log", "serial.log", "command.txt"] {
+        let text = fs::read_to_string(bench.results().join("failure").join(file)).unwrap();
+        assert!(!text.is_empty() && !text.contains("a-root-password"), "{file}: {text}");
+    }
+}
+
+#[test]
+fn nspawn_nothing_changed_starts_nothing_and_a_new_password_only_seals() {
+    let bench = bench(QUICK);
+    bench.next_run_succeeds();
+    // Without a program on the path nothing could be started.
+    let tools = tempfile::tempdir().unwrap();
+    let (out, err, code) = told(&bench.build().env("PATH", tools.path()).output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("tiny: nothing changed,"), "{err}");
+    assert!(out.contains("unchanged)"), "{out}");
+
+    let (_, err, code) = told(&bench.build_by(Engine::Nspawn, "another-password").output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("its layer is in the cache"), "{err}");
+    assert!(err.contains("start the container (seal)") && !err.contains("start the container (layer)"), "{err}");
+    let manifest = fs::read_to_string(bench.results().join("tiny.manifest.json")).unwrap();
+    assert!(!manifest.contains("another-password") && !manifest.contains("a-root-password"));
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["host"]["engine"], "nspawn");
+    assert_eq!(manifest["layers"][1]["engine"], "nspawn");
+}
+
+#[test]
+fn nspawn_two_builds_at_once_do_not_disturb_each_other() {
+    let host = Host::now();
+    let (one, two) = (bench(WAITS), bench(WAITS));
+    let (mut first, mut second) = (Run::start(one.build()), Run::start(two.build()));
+    first.wait_for(BOOT);
+    second.wait_for("waiting for it");
+    first.signal(Signal::INT);
+    second.wait_for(STEP);
+    second.signal(Signal::INT);
+    assert_eq!((first.end().0, second.end().0), (Some(130), Some(130)));
+
+    one.steps(QUICK);
+    two.steps("    - type: shell\n      inline: [\"echo two >/etc/two\"]");
+    let (mut first, mut second) = (Run::start(one.build()), Run::start(two.build()));
+    first.wait_for("tiny: done");
+    second.wait_for("tiny: done");
+    for (run, bench) in [(first, &one), (second, &two)] {
+        let (code, err) = run.end();
+        assert_eq!(code, Some(0), "{err}");
+        assert!(is_flat(&bench.results().join("tiny.qcow2")));
+    }
+    assert_eq!(Host::now(), host);
+}
+
+#[test]
+fn nspawn_a_reboot_in_a_step_is_survived_and_an_unexpected_one_is_told() {
+    let host = Host::now();
+    let reboot = "    - type: shell\n      inline: [\"systemctl reboot\", \"sleep 1000\"]\n      expect_disconnect: true\n    - type: shell\n      inline: [\"test -d /run/systemd\", \"echo back again\", \"getent hosts 10.0.2.2 || ip route | grep default\"]";
+    let bench = bench(reboot);
+    let (_, err, code) = told(&bench.build().output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("back again"), "{err}");
+    bench.steps("    - type: shell\n      inline: [\"systemctl reboot\", \"sleep 1000\"]");
+    let (_, err, code) = told(&bench.build().output().unwrap());
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("expect_disconnect"), "{err}");
+    assert_eq!(Host::now(), host);
+}
+
+#[test]
+fn nspawn_the_guest_is_kept_apart_from_the_host() {
+    // Each line fails the build where the guest can do what it should not.
+    let steps = r#"    - type: shell
+      inline_shebang: "/bin/bash -e"
+      inline:
+        - 'echo "users: $(cat /proc/self/uid_map)"'
+        - 'test "$(awk "{print \$2}" /proc/self/uid_map)" -gt 100000'
+        - 'test "$(stat -c %U /etc/shadow)" = root'
+        - '! mknod /dev/sda b 8 0'
+        - '! ls /dev/loop* /dev/vd* /dev/sd* /dev/mem /dev/kmsg /dev/fuse 2>/dev/null'
+        - '! mount -t tmpfs none /sys/kernel'
+        - '! sh -c "echo 1 >/proc/sys/kernel/sysrq"'
+        - '! sh -c "echo c >/proc/sysrq-trigger"'
+        - '! dmesg'
+        - 'test "$(ls /sys/class/net | sort | xargs)" = "host0 lo"'
+        - 'test "$(ps -e -o comm= | grep -c visabuild)" = 0'
+        - 'ping -c1 -W5 10.0.2.2 || curl -s --max-time 5 http://10.0.2.2:1/ || test $? = 7'
+"#;
+    let host_shadow = fs::read("/etc/shadow").unwrap();
+    let bench = bench(steps);
+    let (_, err, code) = told(&bench.build().output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(fs::read("/etc/shadow").unwrap(), host_shadow);
+}
+
+#[test]
+fn nspawn_nothing_of_the_guest_listens_on_the_host() {
+    let listening =
+        || fs::read_to_string("/proc/net/tcp").unwrap().lines().filter(|line| line.contains(" 0A ")).count();
+    let before = listening();
+    let bench = bench(WAITS);
+    let mut run = Run::start(bench.build());
+    run.wait_for(STEP);
+    assert_eq!(listening(), before);
+    run.signal(Signal::INT);
+    assert_eq!(run.end().0, Some(130));
+}
+
+#[test]
+fn nspawn_a_full_disk_ends_the_build_at_once_with_that_reason() {
+    let host = Host::now();
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let small = Small::mount(folder.path());
+        let steps = "    - type: shell\n      inline: [\"echo the step has begun\", \"sleep 3\", \"dd if=/dev/urandom of=/big bs=1M count=2000 || true\", \"sync\", \"sleep 1000\"]";
+        // The base disk is the shared one; only what this build writes goes to the small file system.
+        bench(QUICK).next_run_succeeds();
+        let bench = Bench { cache: folder.path().to_owned(), ..bench(steps) };
+        fs::create_dir_all(folder.path().join("visabuild")).unwrap();
+        let bases = folder.path().join("visabuild/bases");
+        std::os::unix::fs::symlink(shared().join("cache/visabuild/bases"), bases).unwrap();
+        let mut run = Run::start(bench.build());
+        run.wait_for(STEP);
+        small.shrink("200M");
+        let (code, err) = run.end();
+        assert_eq!(code, Some(3), "{err}");
+        assert!(err.contains("no space left on the host for"), "{err}");
+        assert!(bench.results().join("failure/reason.txt").is_file());
+    }
+    assert_eq!(Host::now(), host);
+}
+
+#[test]
+fn nspawn_a_layer_of_one_engine_is_built_on_by_the_other() {
+    let bench = bench(QUICK);
+    let config = bench.folder.path().join("config.yml");
+    bench.next_run_succeeds();
+    let child = bench.folder.path().join("templates/child");
+    fs::create_dir_all(&child).unwrap();
+    fs::write(&config, "engine: qemu\ntemplates:\n  tiny:\n  child:\n    extends: tiny\n").unwrap();
+    let step = "packer:\n  provisioners:\n    - type: shell\n      inline: [\"grep quick /etc/quick\", \"systemd-detect-virt\"]\n";
+    fs::write(child.join("manifest.yml"), step).unwrap();
+    let mut command = bench.build_as_the_project_says("a-root-password");
+    let (_, err, code) = told(&command.output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("start QEMU (layer)"), "{err}");
+    let manifest = fs::read(bench.folder.path().join("builds/child/child.manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let engines: Vec<_> = manifest["layers"].as_array().unwrap().iter().map(|layer| layer["engine"].clone()).collect();
+    assert_eq!(engines, [serde_json::Value::Null, "nspawn".into(), "qemu".into()]);
+    assert_eq!(manifest["host"]["engine"], "qemu");
+}
+
+fn is_flat(image: &Path) -> bool {
+    let info = Command::new("qemu-img").args(["info", "--output=json"]).arg(image).output().unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+    info["format"] == "qcow2" && info.get("backing-filename").is_none()
+}
