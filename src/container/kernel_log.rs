@@ -53,7 +53,8 @@ impl KernelLog {
 fn device_error<'a>(record: &'a str, device: &str) -> Option<&'a str> {
     let text = record.split_once(';')?.1.lines().next()?;
     let names_it = text.contains(&format!("dev {device},")) || text.contains(&format!("(device {device})"));
-    (names_it && text.contains("error")).then_some(text)
+    // A discard that fails loses nothing.
+    (names_it && text.contains("error") && !text.contains("(DISCARD)")).then_some(text)
 }
 
 #[cfg(test)]
@@ -70,6 +71,8 @@ mod tests {
             assert_eq!(device_error(record, "loop"), None);
             assert_eq!(device_error(record, "loop33"), None);
         }
+        let discard = "3,1,2,-;operation not supported error, dev loop3, sector 8 op 0x3:(DISCARD) flags 0x800\n";
+        assert_eq!(device_error(discard, "loop3"), None);
         assert_eq!(device_error("6,1,2,-;loop3: detected capacity change from 0 to 8\n", "loop3"), None);
         assert_eq!(device_error("no record", "loop3"), None);
     }

@@ -1,11 +1,19 @@
 //! The name spaces that a container is run from.
 //!
-//! One process holds a mount, a network and a process-id name space. When its standard input closes
-//! or it is killed (it is, when visabuild dies), the kernel ends every process in them, and with the
-//! last one their mounts are gone, and with those the loop devices. Only the control group is left
-//! after a kill; the next run removes it.
+//! ```text
+//! Outer:       processes, mounts: the storage daemon, the file that it exports
+//! NameSpaces:  the same processes, mounts and network of its own: the guest's file system, nspawn
+//! ```
+//! When the first process of [`Outer`] ends (its standard input closes, or it is killed because
+//! visabuild died), the kernel ends every other one, and with the last process of each name space
+//! its mounts are gone, and with those the loop device. Only the control group is left after a kill; the next
+//! run removes it.
+//!
+//! The daemon must not share the mounts that are made from its file: if it were the last one there
+//! to be killed, the kernel would have it unmount the guest's file system on its way out, which flushes to
+//! the daemon itself and waits for ever.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -26,13 +34,85 @@ const SCRIPT: &str = include_str!("namespaces.sh");
 const GROUP_PREFIX: &str = "visabuild-";
 
 /// How long everything in the name spaces may take to end.
-const END: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(30);
 
-/// Name spaces that live as long as this value.
+/// A process that holds name spaces until its standard input closes.
+#[derive(Debug)]
+struct Holder {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Holder {
+    /// Starts `command`; returns the line that it says once all is prepared, too.
+    async fn start(mut command: Command, cancel: &CancellationToken) -> Result<(Self, String)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = process::spawn(command).await.context(Kind::Host, || "cannot make name spaces")?;
+        let mut holder = Self { stdin: None, child };
+        holder.stdin = holder.child.stdin.take();
+        let line = tokio::select! {
+            line = first_line(&mut holder.child) => line?,
+            () = cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "stopped")),
+        };
+        Ok((holder, line))
+    }
+}
+
+/// The processes of a container, and the mounts of its storage daemon.
+#[derive(Debug)]
+pub(super) struct Outer {
+    holder: Holder,
+    pid: u32,
+}
+
+impl Outer {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// This host does not let us (kind host), or `cancel` fires.
+    pub(super) async fn new(cancel: &CancellationToken) -> Result<Self> {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+        command.args(["sh", "-c", "echo && exec cat >/dev/null"]);
+        let (holder, _) = Holder::start(command, cancel).await?;
+        let pid = holder.child.id().unwrap_or_default();
+        Ok(Self { holder, pid })
+    }
+
+    /// A command in them.
+    pub(super) fn command<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(self.entering()).arg("--").arg(program).args(arguments);
+        command
+    }
+
+    fn entering(&self) -> [String; 2] {
+        let pid = self.pid;
+        [format!("--mount=/proc/{pid}/ns/mnt"), format!("--pid=/proc/{pid}/ns/pid_for_children")]
+    }
+
+    /// Something of a process in them, by the number that the process has there (proc(5)).
+    fn process(&self, pid: u32, what: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root/proc/{pid}/{what}", self.pid))
+    }
+
+    /// Ends everything in them and waits until it is gone.
+    pub(super) async fn close(mut self) {
+        drop(self.holder.stdin.take());
+        if tokio::time::timeout(END, self.holder.child.wait()).await.is_err() {
+            // `unshare` takes its child along.
+            let _ = self.holder.child.kill().await;
+        }
+    }
+}
+
+/// Name spaces for the guest; they live as long as this value.
 #[derive(Debug)]
 pub(super) struct NameSpaces {
-    holder: Child,
-    stdin: Option<ChildStdin>,
+    outer: Outer,
+    /// Only held: it ends with `outer`.
+    _holder: Holder,
+    /// The holder's number among the processes of `outer`.
     pid: u32,
     group: Group,
 }
@@ -48,53 +128,58 @@ struct Group {
 }
 
 impl NameSpaces {
-    /// Makes them.
+    /// Makes them; what is mounted in `outer` by now is to be seen in them.
     ///
     /// # Errors
-    /// This host does not let us (kind host), or `cancel` fires.
-    pub(super) async fn new(cancel: &CancellationToken) -> Result<Self> {
+    /// This host does not let us (kind host), or `cancel` fires; `outer` is closed then.
+    pub(super) async fn new(outer: Outer, cancel: &CancellationToken) -> Result<Self> {
         let name = format!("{GROUP_PREFIX}{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-        command.args(["sh", "-c", SCRIPT, "namespaces.sh", &name]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut holder = process::spawn(command).await.context(Kind::Host, || "cannot run `unshare`")?;
-        let pid = holder.id().unwrap_or_default();
-        let stdin = holder.stdin.take();
-        let parent = tokio::select! {
-            parent = first_line(&mut holder) => parent?,
-            () = cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "stopped")),
-        };
-        let outside = within(pid, Path::new(&parent));
-        let fail = || format!("cannot open the control group {parent}");
+        let unshare = ["--mount", "--net", "--", "sh", "-c", SCRIPT, "namespaces.sh", name.as_str()];
+        match Self::prepare(&outer, outer.command("unshare", unshare), name.clone(), cancel).await {
+            Ok((holder, pid, group)) => Ok(Self { outer, _holder: holder, pid, group }),
+            Err(error) => {
+                outer.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(
+        outer: &Outer,
+        command: Command,
+        name: String,
+        cancel: &CancellationToken,
+    ) -> Result<(Holder, u32, Group)> {
+        let (holder, line) = Holder::start(command, cancel).await?;
+        let (pid, parent) = line.split_once(' ').unwrap_or_default();
+        let pid = pid.parse().context(Kind::Host, || format!("cannot find the name spaces ({line})"))?;
+        let outside = below(outer.process(pid, "root"), Path::new(parent));
         remove_abandoned(&outside);
-        let open = File::open(&outside).context(Kind::Host, fail)?;
-        let group = Group { parent: open, path: parent.into(), name };
-        Ok(Self { holder, stdin, pid, group })
+        let open = File::open(&outside).context(Kind::Host, || format!("cannot open the control group {parent}"))?;
+        Ok((holder, pid, Group { parent: open, path: parent.into(), name }))
     }
 
     /// `path` of the name spaces' files, as visabuild sees it.
     pub(super) fn path(&self, path: &Path) -> PathBuf {
-        within(self.pid, path)
+        below(self.outer.process(self.pid, "root"), path)
     }
 
     /// The network name space, as a path.
     pub(super) fn network(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/ns/net", self.pid))
+        self.outer.process(self.pid, "ns/net")
     }
 
-    /// A command in all of them.
-    pub(super) fn command<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(self.entering()).arg("--").arg(program).args(arguments);
-        command
+    /// The network name space of one of the processes in them, by its number there.
+    pub(super) fn network_of(&self, pid: u32) -> PathBuf {
+        self.outer.process(pid, "ns/net")
     }
 
     /// A program in all of them, run to its end.
     pub(super) fn run<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> Run {
-        let arguments: Vec<_> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
-        let all = self.entering().into_iter().map(Into::into).chain(["--".into(), program.into()]).chain(arguments);
-        Run::new("nsenter", all.collect::<Vec<std::ffi::OsString>>())
+        let mut all = self.entering();
+        all.extend(["--".into(), program.into()]);
+        all.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        Run::new("nsenter", all)
     }
 
     /// A command in all of them and in their control group.
@@ -104,38 +189,36 @@ impl NameSpaces {
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
         let procs = self.group.path.join(&self.group.name).join("cgroup.procs");
-        let mut command = self.command("sh", ["-c", r#"echo 0 >"$0" && exec "$@""#]);
+        let mut command = Command::new("nsenter");
+        command.args(self.entering()).args(["--", "sh", "-c", r#"echo 0 >"$0" && exec "$@""#]);
         command.arg(procs).arg(program).args(arguments);
         command
     }
 
-    fn entering(&self) -> [String; 3] {
-        let pid = self.pid;
-        [
-            format!("--mount=/proc/{pid}/ns/mnt"),
-            format!("--net=/proc/{pid}/ns/net"),
-            format!("--pid=/proc/{pid}/ns/pid_for_children"),
-        ]
+    fn entering(&self) -> Vec<OsString> {
+        let option = |name: &str, path: PathBuf| {
+            let mut option = OsString::from(name);
+            option.push(path);
+            option
+        };
+        let [_, processes] = self.outer.entering();
+        let mounts = option("--mount=", self.outer.process(self.pid, "ns/mnt"));
+        vec![mounts, option("--net=", self.network()), processes.into()]
     }
 
     /// Ends everything in them and waits until it is gone.
-    pub(super) async fn close(mut self) {
-        drop(self.stdin.take());
-        if tokio::time::timeout(END, self.holder.wait()).await.is_err() {
-            // `unshare` takes its child along.
-            let _ = self.holder.kill().await;
-        }
+    pub(super) async fn close(self) {
+        self.outer.close().await;
         let folder = format!("/proc/self/fd/{}/{}", self.group.parent.as_raw_fd(), self.group.name);
         // What cannot be removed now is removed by the next run.
         let _ = remove_group(Path::new(&folder));
     }
 }
 
-/// A path of the process `pid`'s mount name space, as everybody else sees it (proc_pid_root(5)).
-fn within(pid: u32, path: &Path) -> PathBuf {
-    let mut outside = PathBuf::from(format!("/proc/{pid}/root"));
-    outside.extend(path.components().skip(1));
-    outside
+/// `path` below another root.
+fn below(mut root: PathBuf, path: &Path) -> PathBuf {
+    root.extend(path.components().skip(1));
+    root
 }
 
 /// What the script says once all is prepared.
@@ -191,7 +274,7 @@ mod tests {
 
     #[test]
     fn paths_are_seen_through_the_holder() {
-        assert_eq!(within(7, Path::new("/sys/fs/cgroup")), Path::new("/proc/7/root/sys/fs/cgroup"));
+        assert_eq!(below("/proc/7/root".into(), Path::new("/sys/fs")), Path::new("/proc/7/root/sys/fs"));
     }
 
     #[test]

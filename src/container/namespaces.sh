@@ -1,7 +1,7 @@
 #!/bin/sh
-# The first process of a container's name spaces: prepares them, says where the control group is,
-# and holds them until its standard input closes; the kernel then ends everything in them and drops
-# their mounts. Its argument is the name of the control group to make.
+# The first process of a guest's name spaces: prepares them, says which process it is and where its
+# control group is, and waits for its standard input to close. Its argument is the name of the
+# control group to make.
 set -eu
 
 # nspawn must see the interfaces of this network name space. Read-only also tells it that there is no udev here.
@@ -19,5 +19,5 @@ fi
 parent=$(sed -n 's/^0:://p' /proc/self/cgroup)
 parent=/sys/fs/cgroup${parent%/}
 mkdir "$parent/$1"
-echo "$parent"
+echo "$$ $parent"
 exec cat >/dev/null

@@ -14,11 +14,11 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Config;
+use super::config::{self, Config};
 use super::kernel_log::KernelLog;
-use super::namespaces::NameSpaces;
+use super::namespaces::{NameSpaces, Outer};
 use super::network::{self, Network};
-use super::storage::{self, Storage};
+use super::storage::{self, Export, Storage};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Events;
 use crate::guest::Address;
@@ -150,9 +150,20 @@ async fn close(host: Option<Host>) {
 
 impl Host {
     async fn new(config: &Config, start: Start<'_>) -> Result<Self> {
-        let name_spaces = NameSpaces::new(start.cancel).await?;
+        let root = config::root(start.runtime);
+        fs::create_dir(&root).context(Kind::Host, || format!("cannot make {}", root.display()))?;
+        let outer = Outer::new(start.cancel).await?;
+        let raw = start.runtime.join("disk.raw");
         let told = (start.template, start.events);
-        match Storage::attach(&name_spaces, &config.disk, start.runtime, told, start.cancel).await {
+        let export = match Export::start(&outer, &config.disk, &raw, told).await {
+            Ok(export) => export,
+            Err(error) => {
+                outer.close().await;
+                return Err(error);
+            }
+        };
+        let name_spaces = NameSpaces::new(outer, start.cancel).await?;
+        match Storage::mount(&name_spaces, export, root, start.cancel).await {
             Ok(storage) => Ok(Self { name_spaces, storage }),
             Err(error) => {
                 name_spaces.close().await;
@@ -283,7 +294,7 @@ impl Supervisor {
 
     /// nspawn tells its container's first process; through it the network is reached.
     fn entered(&self, leader: u32) {
-        let path = self.host.name_spaces.path(Path::new(&format!("/proc/{leader}/ns/net")));
+        let path = self.host.name_spaces.network_of(leader);
         match File::open(&path) {
             Ok(file) => drop(self.network.send_replace(Some(Arc::new(file.into())))),
             Err(error) => self.events.debug(Some(&self.template), format!("{}: {error}", path.display())),

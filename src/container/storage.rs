@@ -16,8 +16,7 @@ use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::config;
-use super::namespaces::NameSpaces;
+use super::namespaces::{NameSpaces, Outer};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Events;
 use crate::machine::Stderr;
@@ -31,56 +30,52 @@ pub(super) const PROGRAM: &str = "qemu-storage-daemon";
 /// How long it may take to end once the disk is unmounted.
 const END: Duration = Duration::from_secs(60);
 
-/// A mounted disk. Dropping it kills the daemon; the mount goes with the name spaces.
+/// A running daemon that shows a qcow2 as a raw file. Dropping it kills the daemon.
 #[derive(Debug)]
-pub(super) struct Storage {
+pub(super) struct Export {
     daemon: Child,
     stderr: Stderr,
     reader: JoinHandle<()>,
     qmp: Qmp,
+    raw: PathBuf,
+}
+
+/// A mounted disk; the mount goes with the name spaces.
+#[derive(Debug)]
+pub(super) struct Storage {
+    export: Export,
     root: PathBuf,
     /// The loop device's name, `loop0`.
     device: String,
 }
 
 impl Storage {
-    /// Mounts the root file system of the qcow2 `disk` at `folder/root`, grown to the disk's size.
+    /// Mounts the root file system of `export` at `root`, grown to the disk's size.
     ///
     /// # Errors
-    /// A program that is needed is missing (kind host) or fails (kind build), or `cancel` fires.
-    pub(super) async fn attach(
+    /// The disk has no file system that can be mounted, a program fails (kind build), or `cancel` fires.
+    pub(super) async fn mount(
         name_spaces: &NameSpaces,
-        disk: &Path,
-        folder: &Path,
-        (template, events): (&str, &Events),
+        export: Export,
+        root: PathBuf,
         cancel: &CancellationToken,
     ) -> Result<Self> {
-        let (raw, root) = (folder.join("disk.raw"), config::root(folder));
-        let make = || fs::write(&raw, "").and_then(|()| fs::create_dir(&root));
-        make().context(Kind::Host, || format!("cannot make a place to mount the disk in {}", folder.display()))?;
-        let (qmp, daemon, stderr, reader) = export(name_spaces, disk, &raw, (template, events)).await?;
-        let storage = Self { daemon, stderr, reader, qmp, root, device: String::new() };
-        storage.mount(name_spaces, &raw, cancel).await
-    }
-
-    async fn mount(mut self, name_spaces: &NameSpaces, raw: &Path, cancel: &CancellationToken) -> Result<Self> {
-        let outside = name_spaces.path(raw);
+        let outside = name_spaces.path(&export.raw);
         let grown = tokio::task::spawn_blocking(move || grow_last_partition(&outside)).await;
         let (Range { start, end }, grew) = grown.context(Kind::Build, || "cannot read the partition table")??;
         // The kernel takes the loop device away with the mount.
         let options = format!("loop,offset={start},sizelimit={}", end - start);
-        let arguments = ["-o".as_ref(), options.as_ref(), raw.as_os_str(), self.root.as_os_str()];
+        let arguments = ["-o".as_ref(), options.as_ref(), export.raw.as_os_str(), root.as_os_str()];
         let mounted = name_spaces.run("mount", arguments).output(cancel).await;
         mounted.map_err(|error| error.context("cannot mount the guest's root file system"))?;
-        let metadata = fs::metadata(name_spaces.path(&self.root));
+        let metadata = fs::metadata(name_spaces.path(&root));
         let number = metadata.context(Kind::Build, || "cannot find the guest's root file system")?.dev();
-        self.device = format!("loop{}", rustix::fs::minor(number));
+        let device = format!("loop{}", rustix::fs::minor(number));
         if grew {
-            let device = format!("/dev/{}", self.device);
-            let resized = name_spaces.run("resize2fs", [device]).output(cancel).await;
+            let resized = name_spaces.run("resize2fs", [format!("/dev/{device}")]).output(cancel).await;
             resized.map_err(|error| error.context("cannot grow the guest's root file system"))?;
         }
-        Ok(self)
+        Ok(Self { export, root, device })
     }
 
     /// Name of the loop device.
@@ -90,12 +85,12 @@ impl Storage {
 
     /// Waits for the daemon's end; cancel-safe.
     pub(super) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
-        self.daemon.wait().await
+        self.export.daemon.wait().await
     }
 
     /// The daemon's last words.
     pub(super) fn said(&self) -> String {
-        self.stderr.text()
+        self.export.stderr.text()
     }
 
     /// Unmounts the tree and closes the qcow2, which is complete then.
@@ -110,12 +105,12 @@ impl Storage {
         // syncfs(2) tells of writes that failed unseen.
         name_spaces.run("sync", ["--file-system".as_ref(), root]).output(cancel).await.map_err(lost)?;
         name_spaces.run("umount", [root]).output(cancel).await.map_err(lost)?;
-        self.qmp.execute("quit", json!({})).await.map_err(lost)?;
-        let status = tokio::time::timeout(END, self.daemon.wait()).await;
+        self.export.qmp.execute("quit", json!({})).await.map_err(lost)?;
+        let status = tokio::time::timeout(END, self.export.daemon.wait()).await;
         match status {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => {
-                Err(lost(Error::build(format!("`{PROGRAM}` failed: {status}")).because(self.stderr.text())))
+                Err(lost(Error::build(format!("`{PROGRAM}` failed: {status}")).because(self.export.stderr.text())))
             }
             Ok(Err(error)) => Err(lost(Error::build(format!("cannot wait for `{PROGRAM}`")).because(error))),
             Err(_) => Err(lost(Error::build(format!("`{PROGRAM}` did not end within {END:?}")))),
@@ -123,41 +118,45 @@ impl Storage {
     }
 }
 
-impl Drop for Storage {
+impl Drop for Export {
     fn drop(&mut self) {
         self.reader.abort();
     }
 }
 
-/// Starts the daemon; its monitor answers once the export is there, because it takes its arguments
-/// in their order.
-async fn export(
-    name_spaces: &NameSpaces,
-    disk: &Path,
-    raw: &Path,
-    (template, events): (&str, &Events),
-) -> Result<(Qmp, Child, Stderr, JoinHandle<()>)> {
-    let fail = || format!("cannot run `{PROGRAM}`");
-    let (ours, theirs) = StdUnixStream::pair().context(Kind::Host, fail)?;
-    ours.set_nonblocking(true).context(Kind::Host, fail)?;
-    let theirs = OwnedFd::from(theirs);
-    let also = theirs.try_clone().context(Kind::Host, fail)?;
-    let mut command = name_spaces.command(PROGRAM, arguments(disk, raw)?);
-    command.stdin(Stdio::from(theirs)).stdout(Stdio::from(also)).stderr(Stdio::piped());
-    let mut daemon = process::spawn(command).await.context(Kind::Host, fail)?;
-    let (stderr, reader) = Stderr::follow(daemon.stderr.take(), PROGRAM, events, template);
-    // The command holds the daemon's ends: ours would never see them close.
-    let opened = Qmp::open(UnixStream::from_std(ours).context(Kind::Host, fail)?).await;
-    match opened {
-        Ok((qmp, _events)) => Ok((qmp, daemon, stderr, reader)),
-        Err(error) => {
-            let _ = daemon.kill().await;
-            let _ = reader.await;
-            let error = Error::build(format!("`{PROGRAM}` did not come up")).because(match stderr.text() {
-                said if said.is_empty() => error.chain().join(": "),
-                said => said,
-            });
-            Err(error.hint("it needs FUSE exports (QEMU 6.0 and newer) and /dev/fuse"))
+impl Export {
+    /// Starts the daemon; its monitor answers once the export is there, because it takes its
+    /// arguments in their order.
+    ///
+    /// # Errors
+    /// The daemon cannot be run (kind host), or refuses (kind build; its words are the cause).
+    pub(super) async fn start(
+        outer: &Outer,
+        disk: &Path,
+        raw: &Path,
+        (template, events): (&str, &Events),
+    ) -> Result<Self> {
+        let fail = || format!("cannot run `{PROGRAM}`");
+        fs::write(raw, "").context(Kind::Host, || format!("cannot write {}", raw.display()))?;
+        let (ours, theirs) = StdUnixStream::pair().context(Kind::Host, fail)?;
+        ours.set_nonblocking(true).context(Kind::Host, fail)?;
+        let theirs = OwnedFd::from(theirs);
+        let also = theirs.try_clone().context(Kind::Host, fail)?;
+        let mut command = outer.command(PROGRAM, arguments(disk, raw)?);
+        command.stdin(Stdio::from(theirs)).stdout(Stdio::from(also)).stderr(Stdio::piped());
+        let mut daemon = process::spawn(command).await.context(Kind::Host, fail)?;
+        let (stderr, reader) = Stderr::follow(daemon.stderr.take(), PROGRAM, events, template);
+        match Qmp::open(UnixStream::from_std(ours).context(Kind::Host, fail)?).await {
+            Ok((qmp, _events)) => Ok(Self { daemon, stderr, reader, qmp, raw: raw.to_owned() }),
+            Err(error) => {
+                let _ = daemon.kill().await;
+                let _ = reader.await;
+                let said = stderr.text();
+                let cause = if said.is_empty() { error.chain().join(": ") } else { said };
+                Err(Error::build(format!("`{PROGRAM}` did not come up"))
+                    .because(cause)
+                    .hint("it needs FUSE exports (QEMU 6.0 and newer) and /dev/fuse"))
+            }
         }
     }
 }

@@ -74,6 +74,6 @@ for leftover in /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid-
     rm -f "$leftover"
 done
 
-sync
+sync --file-system /
 # In a container, whoever mounted the file system trims it.
 systemd-detect-virt --quiet --container || fstrim --all >/dev/null 2>&1 || fstrim /

@@ -35,7 +35,7 @@ close() {
     rm -f /root/.ssh/authorized_keys /root/.bash_history
     apt-get clean
     find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' -exec rm -rf {} +
-    sync
+    sync --file-system /
 }
 
 case ${1-} in

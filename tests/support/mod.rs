@@ -2,6 +2,8 @@
 //! the processes that a run started.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod bench;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -134,16 +136,18 @@ impl Run {
         (status.code(), self.seen.join("\n"))
     }
 
-    /// Ids and names of the processes of this run, without visabuild itself.
+    /// Ids and names of the processes of this run, without visabuild itself; those in its containers too.
     pub fn processes(&self) -> Vec<(i32, String)> {
         let mark = format!("{MARK}={}", self.mark);
         let own = i32::try_from(self.child.id()).unwrap();
+        let group = format!("/visabuild-{own}-");
         let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
             let environment = fs::read(entry.path().join("environ")).ok()?;
             let marked = environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
+            let contained = fs::read_to_string(entry.path().join("cgroup")).ok()?.contains(&group);
             let name = fs::read_to_string(entry.path().join("comm")).ok()?;
-            (marked && pid != own).then(|| (pid, name.trim().to_owned()))
+            ((marked || contained) && pid != own).then(|| (pid, name.trim().to_owned()))
         });
         processes.collect()
     }
