@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::network::INTERFACE;
+use super::tools;
 
 /// Where the container finds the seed.
 const SEED: &str = "/run/visabuild/seed";
@@ -31,6 +32,7 @@ impl Config {
         // Moved into the container's own network name space. The guest may administer that one.
         arguments.push(format!("--network-interface={INTERFACE}").into());
         arguments.push(bind_read_only(&self.seed, SEED));
+        arguments.push(bind_read_only(&tools::folder(runtime), tools::MOUNT_POINT));
         if let Some(cpus) = self.cpus {
             arguments.push(format!("--cpu-affinity=0-{}", cpus.saturating_sub(1)).into());
         }
@@ -116,6 +118,7 @@ mod tests {
         --console=read-only
         --network-interface=host0
         --bind-ro=/w/seed:/run/visabuild/seed
+        --bind-ro=/w/tools:/run/visabuild/tools
         --cpu-affinity=0-1
         --
         ds=nocloud;s=/run/visabuild/seed/

@@ -15,6 +15,7 @@
 
 pub use config::Config;
 pub use running::Running;
+pub use tools::{BIN, REFRESH_BOOT_MENU};
 
 mod config;
 mod kernel_log;
@@ -22,3 +23,4 @@ mod namespaces;
 mod network;
 mod running;
 mod storage;
+mod tools;

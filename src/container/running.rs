@@ -19,6 +19,7 @@ use super::kernel_log::KernelLog;
 use super::namespaces::{NameSpaces, Outer};
 use super::network::{self, Network};
 use super::storage::{self, Export, Storage};
+use super::tools;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Events;
 use crate::guest::Address;
@@ -57,15 +58,15 @@ struct Host {
 }
 
 impl Running {
-    /// Mounts the disk and boots it.
+    /// Mounts the disk and starts to boot it.
     ///
     /// # Errors
     /// The host cannot do it (kind host), a program that runs it fails (kind build), or the start's
-    /// `cancel` fires. That systemd-nspawn itself fails is seen by the [`Watch`].
+    /// `cancel` fires.
     pub async fn start(config: &Config, start: Start<'_>) -> Result<Self> {
         let host = Host::new(config, start).await?;
         let (reporter, watch) = Watch::channel();
-        let (sender, network) = watch::channel(None);
+        let (sender, mut network) = watch::channel(None);
         let stop = CancellationToken::new();
         let supervisor = Supervisor {
             host,
@@ -79,13 +80,24 @@ impl Running {
             stop: stop.clone(),
             kernel_log: KernelLog::open(),
         };
-        Ok(Self {
+        let running = Self {
             watch,
-            network,
+            network: network.clone(),
             stop: stop.clone(),
             _stop_on_drop: stop.drop_guard(),
             supervisor: Mutex::new(Some(tokio::spawn(supervisor.run()))),
-        })
+        };
+        let entered = async { network.wait_for(Option::is_some).await.map(drop) };
+        let error = tokio::select! {
+            entered = entered => match entered {
+                Ok(()) => return Ok(running),
+                Err(_) => running.watch.ended().await.into(),
+            },
+            ended = running.watch.ended() => ended.into(),
+            () = start.cancel.cancelled() => Error::new(Kind::Interrupted, "the start of the container was stopped"),
+        };
+        running.stop().await;
+        Err(error)
     }
 
     /// Where the guest's TCP port `port` is reached; on its loopback address only.
@@ -163,7 +175,12 @@ impl Host {
             }
         };
         let name_spaces = NameSpaces::new(outer, start.cancel).await?;
-        match Storage::mount(&name_spaces, export, root, start.cancel).await {
+        let mounted = Storage::mount(&name_spaces, export, root, start.cancel).await.and_then(|storage| {
+            let (partition, file_system) = storage.root_ids(&name_spaces)?;
+            tools::write(start.runtime, partition, file_system)?;
+            Ok(storage)
+        });
+        match mounted {
             Ok(storage) => Ok(Self { name_spaces, storage }),
             Err(error) => {
                 name_spaces.close().await;

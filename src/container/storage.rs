@@ -1,7 +1,8 @@
 //! The guest's disk as a tree: qemu-storage-daemon shows the qcow2 as a raw file (FUSE), a loop
 //! device shows its root partition, and that is mounted; all within the container's name spaces.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::namespaces::{NameSpaces, Outer};
 use crate::error::{Context, Error, Kind, Result};
@@ -22,10 +24,13 @@ use crate::event::Events;
 use crate::machine::Stderr;
 use crate::machine::qmp::Qmp;
 use crate::process;
-use crate::source::disk::grow_last_partition;
+use crate::source::disk::{LastPartition, grow_last_partition};
 
 /// Its name, for messages.
 pub(super) const PROGRAM: &str = "qemu-storage-daemon";
+
+/// Where an ext4 file system has its UUID, bytes (`s_uuid` of the superblock, which begins at 1024).
+const EXT4_UUID: u64 = 1024 + 0x68;
 
 /// How long it may take to end once the disk is unmounted.
 const END: Duration = Duration::from_secs(60);
@@ -47,6 +52,7 @@ pub(super) struct Storage {
     root: PathBuf,
     /// The loop device's name, `loop0`.
     device: String,
+    partition: LastPartition,
 }
 
 impl Storage {
@@ -62,7 +68,8 @@ impl Storage {
     ) -> Result<Self> {
         let outside = name_spaces.path(&export.raw);
         let grown = tokio::task::spawn_blocking(move || grow_last_partition(&outside)).await;
-        let (Range { start, end }, grew) = grown.context(Kind::Build, || "cannot read the partition table")??;
+        let (partition, grew) = grown.context(Kind::Build, || "cannot read the partition table")??;
+        let Range { start, end } = partition.range;
         // The kernel takes the loop device away with the mount.
         let options = format!("loop,offset={start},sizelimit={}", end - start);
         let arguments = ["-o".as_ref(), options.as_ref(), export.raw.as_os_str(), root.as_os_str()];
@@ -75,12 +82,27 @@ impl Storage {
             let resized = name_spaces.run("resize2fs", [format!("/dev/{device}")]).output(cancel).await;
             resized.map_err(|error| error.context("cannot grow the guest's root file system"))?;
         }
-        Ok(Self { export, root, device })
+        Ok(Self { export, root, device, partition })
     }
 
     /// Name of the loop device.
     pub(super) fn device(&self) -> &str {
         &self.device
+    }
+
+    /// The root partition, and the UUID of the file system in it.
+    ///
+    /// # Errors
+    /// The disk cannot be read (kind build).
+    pub(super) fn root_ids(&self, name_spaces: &NameSpaces) -> Result<(&LastPartition, Uuid)> {
+        let mut uuid = [0; 16];
+        let mut read = || {
+            let mut file = File::open(name_spaces.path(&self.export.raw))?;
+            file.seek(SeekFrom::Start(self.partition.range.start + EXT4_UUID))?;
+            file.read_exact(&mut uuid)
+        };
+        read().context(Kind::Build, || "cannot read the guest's root file system")?;
+        Ok((&self.partition, Uuid::from_bytes(uuid)))
     }
 
     /// Waits for the daemon's end; cancel-safe.

@@ -17,7 +17,7 @@ pub fn folder(work: &Path) -> PathBuf {
 pub(super) async fn ensure(context: &Context<'_>, stage: &Stage, base: &Base) -> Result<Layer> {
     let store = context.settings.results.cache.bases();
     let key = base.fingerprint.as_str();
-    let _lock = layer::take_lock(context, &stage.name, &store.build_lock(key)?).await?;
+    let _lock = layer::take_lock(context, &stage.name, store.build_lock(key)?).await?;
     if context.may_reuse(key)
         && let Some(found) = store.get(key, None)?
     {

@@ -67,6 +67,14 @@ impl Machine {
         }
     }
 
+    /// A folder of the guest with programs that steps must find first.
+    pub(super) fn programs(&self) -> Option<&'static str> {
+        match self {
+            Self::Qemu(_) => None,
+            Self::Nspawn(_) => Some(container::BIN),
+        }
+    }
+
     /// Writes a picture of the screen, where there is one; a container has its console only.
     pub(super) async fn screenshot(&self, path: &Path) -> Result<()> {
         match self {

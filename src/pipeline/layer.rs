@@ -20,7 +20,7 @@ pub(super) fn ensure<'a>(
         let below = below(context, stage).await?;
         let store = context.settings.results.cache.layers();
         let key = key(context, stage)?;
-        let _lock = take_lock(context, &stage.name, &store.build_lock(&key)?).await?;
+        let _lock = take_lock(context, &stage.name, store.build_lock(&key)?).await?;
         if context.may_reuse(&key)
             && let Some(found) = store.get(&key, Some(&below.info.instance))?
         {
@@ -66,7 +66,7 @@ pub(super) fn key(context: &Context<'_>, stage: &Stage) -> Result<String> {
 }
 
 /// Takes the lock of a layer; waits, and says so, while another visabuild builds it.
-pub(super) async fn take_lock<'l>(context: &Context<'_>, template: &str, lock: &'l BuildLock) -> Result<&'l BuildLock> {
+pub(super) async fn take_lock(context: &Context<'_>, template: &str, lock: BuildLock) -> Result<BuildLock> {
     if !lock.try_take()? {
         context.events.info(Some(template), "another visabuild is building this layer; waiting for it");
         tokio::select! {

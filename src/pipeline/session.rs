@@ -180,9 +180,9 @@ impl<'a> Booted<'a> {
         let phase = timings.phase("wait for SSH");
         let result = self.open(&phase).await;
         match result {
-            Ok((guest, eatmydata)) => {
+            Ok((guest, facts)) => {
                 timings.done(phase);
-                Ok(Connected { booted: self, guest, eatmydata })
+                Ok(Connected { booted: self, guest, facts })
             }
             Err(error) => {
                 self.give_up(&error).await;
@@ -191,7 +191,7 @@ impl<'a> Booted<'a> {
         }
     }
 
-    async fn open(&self, phase: &Phase) -> Result<(Guest, Option<String>)> {
+    async fn open(&self, phase: &Phase) -> Result<(Guest, Facts)> {
         let prepared = &self.prepared;
         let endpoint = Endpoint {
             address: self.machine.ssh()?,
@@ -204,10 +204,15 @@ impl<'a> Booted<'a> {
         let patience = prepared.stage.machine.ssh_timeout.unwrap_or(SSH_TIMEOUT);
         let mut guest = Guest::connect(endpoint, patience).await?;
         self.prepare_guest(&mut guest, phase).await?;
-        let mut eatmydata = None;
-        let command = "ls /usr/lib/*/libeatmydata.so 2>/dev/null || true";
-        guest.exec(command, tokio::io::empty(), |_, line| eatmydata = Some(line.to_owned())).await?;
-        Ok((guest, eatmydata))
+        let mut facts = Facts::default();
+        let command = "printf 'PATH=%s\\n' \"$PATH\"; ls /usr/lib/*/libeatmydata.so 2>/dev/null || true";
+        guest
+            .exec(command, tokio::io::empty(), |_, line| match line.strip_prefix("PATH=") {
+                Some(path) => path.clone_into(&mut facts.path),
+                None => facts.eatmydata = Some(line.to_owned()),
+            })
+            .await?;
+        Ok((guest, facts))
     }
 
     /// Brings the build host's certificate authorities and apt's settings into the guest.
@@ -247,8 +252,16 @@ impl<'a> Booted<'a> {
 pub(super) struct Connected<'a> {
     booted: Booted<'a>,
     guest: Guest,
-    /// Path of libeatmydata in the guest, where it is installed.
+    facts: Facts,
+}
+
+/// What steps must know about the guest.
+#[derive(Default)]
+struct Facts {
+    /// Path of libeatmydata, where it is installed.
     eatmydata: Option<String>,
+    /// Root's search path.
+    path: String,
 }
 
 impl<'a> Connected<'a> {
@@ -273,6 +286,12 @@ impl<'a> Connected<'a> {
             self.checked(result).await?;
             timings.done(phase);
         }
+        if self.booted.machine.programs().is_some() {
+            let phase = timings.phase("boot menu");
+            let result = run(&mut self.guest, container::REFRESH_BOOT_MENU, Vec::new(), &phase).await;
+            self.checked(result).await?;
+            timings.done(phase);
+        }
         Ok(Provisioned { booted: self.booted, guest: self.guest })
     }
 
@@ -280,8 +299,11 @@ impl<'a> Connected<'a> {
     /// eatmydata, because the disk is thrown away on failure.
     fn environment(&self) -> Vec<(String, Text)> {
         let mut environment = self.booted.prepared.context.settings.environment.clone();
-        if let Some(library) = &self.eatmydata {
+        if let Some(library) = &self.facts.eatmydata {
             environment.push(("LD_PRELOAD".to_owned(), Text::public(library)));
+        }
+        if let Some(first) = self.booted.machine.programs() {
+            environment.push(("PATH".to_owned(), Text::public(format!("{first}:{}", self.facts.path))));
         }
         environment
     }

@@ -116,14 +116,24 @@ fn format_efi_system(file: &mut File, partition: &Range<u64>) -> io::Result<()> 
     format_volume(&mut Window::new(file, partition.clone())?, options)
 }
 
-/// Grows the last partition of the disk `path` to the disk's end, as growpart(1) does.
-///
-/// Returns where it is in bytes, and whether it grew.
+/// The last partition of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastPartition {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Its GUID.
+    pub guid: Uuid,
+    /// Where it is, bytes from the disk's start.
+    pub range: Range<u64>,
+}
+
+/// Grows the last partition of the disk `path` to the disk's end, as growpart(1) does; also says
+/// whether it grew.
 ///
 /// # Errors
 /// The disk has no GPT with a partition, or cannot be written (kind build).
-pub fn grow_last_partition(path: &Path) -> Result<(Range<u64>, bool)> {
-    let grow = || -> Result<(Range<u64>, bool), BoxError> {
+pub fn grow_last_partition(path: &Path) -> Result<(LastPartition, bool)> {
+    let grow = || -> Result<(LastPartition, bool), BoxError> {
         let mut file = File::options().read(true).write(true).open(path)?;
         let size = file.seek(SeekFrom::End(0))? / MIB * MIB;
         // The backup table of a disk that was made larger is not at its end.
@@ -133,11 +143,13 @@ pub fn grow_last_partition(path: &Path) -> Result<(Range<u64>, bool)> {
         let table = config().open_from_device(&mut file)?;
         let mut partitions = table.partitions().clone();
         let guid = *table.guid();
-        let last = partitions.values_mut().max_by_key(|partition| partition.last_lba).ok_or("it has no partition")?;
-        let start = last.first_lba * SECTOR;
+        let last = partitions.iter_mut().max_by_key(|(_, partition)| partition.last_lba);
+        let (number, last) = last.ok_or("it has no partition")?;
         let (is, wanted) = ((last.last_lba + 1) * SECTOR, size.saturating_sub(MIB));
+        let range = last.first_lba * SECTOR..is.max(wanted);
+        let found = LastPartition { number: *number, guid: last.part_guid, range };
         if is >= wanted {
-            return Ok((start..is, false));
+            return Ok((found, false));
         }
         last.last_lba = wanted / SECTOR - 1;
         // Not the boot loader before it.
@@ -145,7 +157,7 @@ pub fn grow_last_partition(path: &Path) -> Result<(Range<u64>, bool)> {
         let mut table = config().create_from_device(&mut file, Some(guid))?;
         table.update_partitions(partitions)?;
         table.write()?;
-        Ok((start..wanted, true))
+        Ok((found, true))
     };
     grow().context(Kind::Build, || format!("reading the partition table of {}", path.display()))
 }
@@ -294,7 +306,8 @@ mod tests {
         let path = folder.path().join("disk");
         let layout = Layout::new(SMALLEST).unwrap();
         create(&path, &layout).unwrap();
-        assert_eq!(grow_last_partition(&path).unwrap(), (layout.root.clone(), false));
+        let (before, grew) = grow_last_partition(&path).unwrap();
+        assert_eq!((before.number, &before.range, grew), (ROOT_NUMBER, &layout.root, false));
         let mut file = File::options().read(true).write(true).open(&path).unwrap();
         file.write_all(&[7; 440]).unwrap();
         file.set_len(SMALLEST + 300 * MIB + 5).unwrap();
@@ -304,8 +317,9 @@ mod tests {
             (*read.guid(), read.partitions()[&3].part_guid)
         };
         let grown = layout.root.start..SMALLEST + 299 * MIB;
-        assert_eq!(grow_last_partition(&path).unwrap(), (grown.clone(), true));
-        assert_eq!(grow_last_partition(&path).unwrap(), (grown.clone(), false));
+        let after = LastPartition { range: grown.clone(), ..before };
+        assert_eq!(grow_last_partition(&path).unwrap(), (after.clone(), true));
+        assert_eq!(grow_last_partition(&path).unwrap(), (after, false));
         file.set_len(SMALLEST + 300 * MIB).unwrap();
         let read = table(&path);
         assert_eq!((*read.guid(), read.partitions()[&3].part_guid), guid);
