@@ -185,12 +185,12 @@ fn nspawn_nothing_changed_starts_nothing_and_a_new_password_only_seals() {
 #[test]
 fn nspawn_two_builds_at_once_do_not_disturb_each_other() {
     let host = Host::before();
-    let (one, two) = (bench(WAITS), bench(WAITS));
+    let (one, two, three) = (bench(WAITS), bench(WAITS), bench(WAITS));
     let mut first = Run::start(one.build());
     first.wait_for(BOOT);
     let mut second = Run::start(two.build());
     second.wait_for("waiting for it");
-    let mut third = Run::start(bench(WAITS).build());
+    let mut third = Run::start(three.build());
     third.wait_for("waiting for it");
     third.signal(Signal::INT);
     assert_eq!(third.end().0, Some(130));

@@ -25,6 +25,13 @@ BUILD_PACKAGES=(
   libc6-dev=/usr/include/stdio.h
 )
 
+# Packages that the engine nspawn needs beside that.
+# shellcheck disable=SC2034
+NSPAWN_PACKAGES=(
+  systemd-container=systemd-nspawn
+  slirp4netns=slirp4netns
+)
+
 say() { printf '%s: %s\n' "$PROGRAM" "$*" >&2; }
 
 # fail CODE LINE...

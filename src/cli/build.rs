@@ -230,7 +230,7 @@ async fn settings(
             engine_version: engine_version(engine, cancel).await,
             mirror: mirrors.main.url().to_owned(),
             cpus,
-            memory,
+            memory: (engine == Engine::Qemu).then_some(memory),
         },
         mirrors,
         acquire,

@@ -133,10 +133,10 @@ pub struct HostFacts {
     pub engine_version: String,
     /// The package mirror, without credentials.
     pub mirror: String,
-    /// Virtual CPUs of the build machine.
+    /// CPUs of the build machine.
     pub cpus: u32,
-    /// Memory of the build machine, MiB.
-    pub memory: u64,
+    /// Memory of the build machine, MiB, of the engine `qemu`; a container has no limit of its own.
+    pub memory: Option<u64>,
 }
 
 /// A phase's wall time.

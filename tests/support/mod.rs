@@ -152,3 +152,11 @@ impl Run {
         processes.collect()
     }
 }
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
