@@ -112,6 +112,13 @@ fn config_of_wrong_types() {
 }
 
 #[test]
+fn an_unknown_engine_in_config() {
+    let with = |engine: &str| format!("engine: {engine}\ntemplates:\n  base:\n");
+    Broken::project(&[(CONFIG, &with("docker"))]).says(&["config.yml:1:9: `docker` is not an engine (qemu, nspawn)"]);
+    Broken::project(&[(CONFIG, &with("[qemu]"))]).says(&["config.yml:1:9: expected a string, found a list"]);
+}
+
+#[test]
 fn unknown_keys_in_config() {
     Broken::project(&[(CONFIG, "template:\n  base:\ntemplates:\n  base:\n    extend: x\n    colour: red\n")]).says(&[
         "config.yml:1:1: unknown key `template` (did you mean `templates`?)",

@@ -137,9 +137,14 @@ fn a_changed_script_changes_its_step_and_everything_after_it() {
 
 #[test]
 fn wrong_options_are_exit_2() {
-    for arguments in
-        [&["--no-such-option"][..], &["--cpus", "0"], &["--on-error", "ask"], &["-pp"], &["-rp", "x", "--lock-root"]]
-    {
+    for arguments in [
+        &["--no-such-option"][..],
+        &["--cpus", "0"],
+        &["--engine", "docker"],
+        &["--on-error", "ask"],
+        &["-pp"],
+        &["-rp", "x", "--lock-root"],
+    ] {
         let (_, err, code) = run(arguments);
         assert_eq!(code, 2, "{arguments:?}: {err}");
         assert!(err.starts_with("error:"), "{err}");
@@ -180,6 +185,22 @@ fn errors_are_json_too_when_asked_for() {
     assert_eq!(code, 2);
     let error: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
     assert_eq!((&error["event"], &error["exit_code"]), (&"error".into(), &2.into()));
+}
+
+#[test]
+fn what_the_native_engine_misses_is_named_with_its_package() {
+    let tools = tempfile::tempdir().unwrap();
+    let mut command = visabuild();
+    // Programs are looked for in the system's folders too, and so only those of /usr/bin are missing.
+    let output = command.args(["doctor", "--engine", "nspawn"]).env("PATH", tools.path()).output().unwrap();
+    let (out, _, code) = told(&output);
+    assert_eq!(code, 3, "{out}");
+    for (program, package) in [("systemd-nspawn", "systemd-container"), ("slirp4netns", "slirp4netns")] {
+        let line = out.lines().position(|line| line.starts_with(program)).unwrap_or_else(|| panic!("{program}: {out}"));
+        assert!(out.lines().nth(line).unwrap().contains("problem"), "{out}");
+        assert!(out.lines().nth(line + 1).unwrap().contains(package), "{out}");
+    }
+    assert!(!out.contains("qemu-system-x86_64"), "{out}");
 }
 
 #[test]

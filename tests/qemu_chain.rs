@@ -26,7 +26,7 @@ fn images() -> PathBuf {
     let output = folder.join("images");
     let mut command = visabuild();
     command.env("XDG_CACHE_HOME", folder.join("cache"));
-    command.args(["build", "-C"]).arg(repository()).arg("--output").arg(&output);
+    command.args(["build", "--engine", "nspawn", "-C"]).arg(repository()).arg("--output").arg(&output);
     command.arg("-pp").arg(public).args(["-rp", PASSWORD]);
     let (_, err, code) = told(&command.output().unwrap());
     assert_eq!(code, 0, "{err}");
@@ -254,6 +254,7 @@ fn qemu_layers_hold_no_password_hash_and_manifests_tell_the_whole_story() {
     let manifest = manifest("visa-apps");
     let layers: Vec<_> = manifest["layers"].as_array().unwrap().iter().map(|layer| layer["template"].clone()).collect();
     assert_eq!(layers, ["base", "system-base", "visa-base", "visa-apps"]);
+    assert_eq!(manifest["host"]["engine"], "nspawn");
     assert_eq!(manifest["image"]["format"], "qcow2");
     assert_eq!(manifest["image"]["sha512"].as_str().unwrap().len(), 128);
     assert!(manifest["packages"]["xrdp"].is_string());

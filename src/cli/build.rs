@@ -64,6 +64,7 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
                 Engine::Qemu => events.info(None, format!("accelerator: {accelerator} ({})", detection.reason)),
                 Engine::Nspawn => events.info(None, "engine: nspawn (containers, at the host's own speed)"),
             }
+            tell_ignored(&events, engine, &args);
             if engine == Engine::Qemu && accelerator == Accelerator::Tcg && nspawn_is_possible(environment) {
                 events.info(None, "emulation is slow; `--engine nspawn` builds the same at the host's full speed here");
             }
@@ -77,6 +78,20 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
         print(&summary(&artifacts));
     }
     Ok(())
+}
+
+/// Options of virtual machines that a container has no use for.
+fn tell_ignored(events: &Events, engine: Engine, args: &BuildArgs) {
+    let given = [
+        ("--accel", args.accel != AcceleratorChoice::Auto),
+        ("--memory", args.memory.is_some()),
+        ("--not-headless", args.project.not_headless),
+    ];
+    for (option, given) in given {
+        if given && engine == Engine::Nspawn {
+            events.warn(None, format!("`{option}` is for virtual machines: the engine nspawn has no use for it"));
+        }
+    }
 }
 
 fn nspawn_is_possible(environment: &Environment) -> bool {

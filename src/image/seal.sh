@@ -40,7 +40,8 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 CONF
 
-# Identity of this one machine
+# Identity of this one machine. The seed of the random generator would be saved again at power-off.
+systemctl stop systemd-random-seed.service 2>/dev/null || true
 rm -f /etc/ssh/ssh_host_*
 cloud-init clean --logs --seed
 rm -rf /var/lib/cloud
