@@ -11,10 +11,15 @@ use std::process::Command;
 
 use support::{keys, repository, shared, told, visabuild};
 
-/// Files that two builds by the same engine do not make the same either, and why.
-const EXPLAINED: [(&str, &str); 2] = [
-    ("etc/shadow", "the salt of root's password"),
-    ("var/cache/ldconfig/aux-cache", "numbers and times of the libraries' inodes"),
+/// Files that the engines do not make the same: how their paths begin and end, and why. All but the
+/// last differ between two builds by one engine, too.
+const EXPLAINED: [(&str, &str, &str); 6] = [
+    ("etc/shadow", "", "the salt of root's password"),
+    ("var/cache/ldconfig/aux-cache", "", "numbers and times of the libraries' inodes"),
+    ("var/cache/fontconfig/", ".cache-9", "times of the folders with fonts"),
+    ("opt/visa/", ".pyc", "times of the sources"),
+    ("root/.jupyter/migrated", "", "the time when Jupyter's settings were made"),
+    ("var/log/chrony", "", "made by chronyd, which sets no clock in a container"),
 ];
 
 fn build(engine: &str, cache: &Path, output: &Path, key: &Path) {
@@ -56,7 +61,7 @@ fn full_both_engines_make_the_same_files() {
         assert!(one.len() > 10_000, "{template} has {} files", one.len());
         let difference = one.symmetric_difference(&two).filter(|line| {
             let path = line.split('\t').next().unwrap_or_default();
-            !EXPLAINED.iter().any(|(explained, _)| path == *explained)
+            !EXPLAINED.iter().any(|(start, end, _)| path.starts_with(start) && path.ends_with(end))
         });
         unexplained.extend(difference.map(|line| format!("{template}: {line}")));
     }

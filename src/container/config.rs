@@ -19,8 +19,8 @@ pub struct Config {
     pub disk: PathBuf,
     /// Folder with the NoCloud seed's files, readable by everybody.
     pub seed: PathBuf,
-    /// How many of the host's CPUs it may use; none is all.
-    pub cpus: Option<u32>,
+    /// Numbers of the host's CPUs that it may use; none is all.
+    pub cpus: Option<Vec<usize>>,
 }
 
 impl Config {
@@ -33,8 +33,9 @@ impl Config {
         arguments.push(format!("--network-interface={INTERFACE}").into());
         arguments.push(bind_read_only(&self.seed, SEED));
         arguments.push(bind_read_only(&tools::folder(runtime), tools::MOUNT_POINT));
-        if let Some(cpus) = self.cpus {
-            arguments.push(format!("--cpu-affinity=0-{}", cpus.saturating_sub(1)).into());
+        if let Some(cpus) = &self.cpus {
+            let numbers: Vec<_> = cpus.iter().map(usize::to_string).collect();
+            arguments.push(format!("--cpu-affinity={}", numbers.join(",")).into());
         }
         // What a kernel's command line would say; cloud-init and systemd read their manager's arguments in a container.
         arguments.push("--".into());
@@ -43,6 +44,13 @@ impl Config {
         arguments.push("systemd.mask=systemd-remount-fs.service".into());
         arguments
     }
+}
+
+/// The first `count` of the CPUs that this process may use (sched_setaffinity(2)).
+pub fn first_cpus(count: u32) -> Vec<usize> {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).take(count).collect()
 }
 
 /// Where the tree of the disk is mounted.
@@ -94,9 +102,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_cpus_that_may_be_used_are_named() {
+        assert_eq!(first_cpus(1).len(), 1);
+        let all = std::thread::available_parallelism().unwrap().get();
+        assert!(first_cpus(u32::MAX).len() >= all);
+    }
+
+    #[test]
     fn a_boot() {
-        let config =
-            Config { name: "visabuild-x".into(), disk: "/w/d.qcow2".into(), seed: "/w/seed".into(), cpus: Some(2) };
+        let config = Config {
+            name: "visabuild-x".into(),
+            disk: "/w/d.qcow2".into(),
+            seed: "/w/seed".into(),
+            cpus: Some(vec![0, 2]),
+        };
         let arguments = config.arguments("/w".as_ref());
         let text = arguments.iter().map(|argument| argument.to_str().unwrap()).collect::<Vec<_>>().join("\n");
         assert_eq!(bind_read_only(Path::new("/a:b\\c"), "/d"), r"--bind-ro=/a\:b\\c:/d");
@@ -119,7 +138,7 @@ mod tests {
         --network-interface=host0
         --bind-ro=/w/seed:/run/visabuild/seed
         --bind-ro=/w/tools:/run/visabuild/tools
-        --cpu-affinity=0-1
+        --cpu-affinity=0,2
         --
         ds=nocloud;s=/run/visabuild/seed/
         systemd.mask=systemd-remount-fs.service

@@ -1,51 +1,89 @@
 //! The kernel's log, for errors of a disk: nobody else tells that a write was lost.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
-use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
+
+use crate::error::{Error, Result};
+
+/// Where it is read.
+pub(super) const PATH: &str = "/dev/kmsg";
 
 /// Longest record, bytes (`CONSOLE_EXT_LOG_MAX` of Linux).
 const RECORD: usize = 8192;
 
 /// What the kernel logs from now on.
 #[derive(Debug)]
-pub(super) struct KernelLog(Receiver);
+pub(super) struct KernelLog {
+    /// One read returns one record (Linux, Documentation/ABI/testing/dev-kmsg).
+    file: File,
+    /// The same open file. It is no pipe, but like one it is waited for.
+    ready: Receiver,
+}
 
 impl KernelLog {
-    /// Opens it at its end; none where this process may not read it.
-    pub(super) fn open() -> Option<Self> {
-        let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).ok()?;
-        let mut file = File::options().read(true).custom_flags(nonblocking).open("/dev/kmsg").ok()?;
-        file.seek(SeekFrom::End(0)).ok()?;
-        // It is no pipe, but like one it is waited for and read to what there is.
-        Receiver::from_file_unchecked(file).ok().map(Self)
+    /// Opens it at its end.
+    ///
+    /// # Errors
+    /// This process may not read it (kind host).
+    pub(super) fn open() -> Result<Self> {
+        let open = || -> io::Result<Self> {
+            let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+            let mut file = File::options().read(true).custom_flags(nonblocking).open(PATH)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(Self { ready: Receiver::from_file_unchecked(file.try_clone()?)?, file })
+        };
+        open().map_err(|error| {
+            Error::host(format!("cannot read {PATH}, where the kernel tells of writes that failed"))
+                .because(error)
+                .hint("in a container, pass the device in; or use `--engine qemu`")
+        })
     }
 
-    /// Waits for an error of the block device `name` (`loop0`) and returns its text; waits for ever
-    /// where the log cannot be read on.
+    /// Waits for an error of the block device `name` (`loop0`) and returns its text. Cancel-safe.
     pub(super) async fn error_of(&mut self, name: &str) -> String {
         loop {
-            match self.record().await {
-                Ok(record) => {
-                    if let Some(text) = device_error(&record, name) {
+            if let Some(text) = self.errors_so_far(name) {
+                return text;
+            }
+            // A wait is one only after this read has found nothing, too.
+            let mut buffer = [0; RECORD];
+            match self.ready.try_read(&mut buffer) {
+                Ok(count) => {
+                    if let Some(text) = device_error(&String::from_utf8_lossy(&buffer[..count]), name) {
                         return text.to_owned();
                     }
                 }
-                // Older records were overwritten before they were read: the next one comes.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-                Err(_) => std::future::pending().await,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Err(error) = self.ready.readable().await {
+                        return format!("{PATH}: {error}");
+                    }
+                }
+                // The next read meets it again, and tells.
+                Err(_) => {}
             }
         }
     }
 
-    /// One read returns one record (Linux, Documentation/ABI/testing/dev-kmsg).
-    async fn record(&mut self) -> io::Result<String> {
-        let mut buffer = vec![0; RECORD];
-        let count = self.0.read(&mut buffer).await?;
-        Ok(String::from_utf8_lossy(&buffer[..count]).into_owned())
+    /// Reads all that is there; returns the text of the first error of the block device `name`.
+    pub(super) fn errors_so_far(&mut self, name: &str) -> Option<String> {
+        let mut buffer = [0; RECORD];
+        loop {
+            match self.file.read(&mut buffer) {
+                Ok(count) => {
+                    let record = String::from_utf8_lossy(&buffer[..count]);
+                    if let Some(text) = device_error(&record, name) {
+                        return Some(text.to_owned());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                // Older records were overwritten before they were read: the next one comes.
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted) => {}
+                Err(error) => return Some(format!("{PATH}: {error}")),
+            }
+        }
     }
 }
 
@@ -60,6 +98,7 @@ fn device_error<'a>(record: &'a str, device: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn errors_of_the_device_are_known() {
@@ -78,10 +117,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_log_is_open_only_for_what_comes() {
-        if let Some(mut log) = KernelLog::open() {
-            let quiet = tokio::time::timeout(std::time::Duration::from_millis(20), log.error_of("loop-none")).await;
-            assert!(quiet.is_err());
+    async fn an_error_among_other_records_is_found_whether_or_not_it_is_waited_for() {
+        let Ok(mut log) = KernelLog::open() else { return };
+        let quiet = log.error_of("visabuild-test0");
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(20), quiet).await.is_err());
+        // Root may write to the log.
+        let Ok(mut kernel) = File::options().write(true).open(PATH) else { return };
+        // A record without its line end may be continued, and is not shown yet.
+        let mut say = |text: &str| kernel.write_all(format!("{text}\n").as_bytes()).unwrap();
+        let error = "I/O error, dev visabuild-test0, sector 8 (a test of visabuild)";
+        for text in ["a test of visabuild", error, "a test of visabuild"] {
+            say(text);
         }
+        assert_eq!(log.error_of("visabuild-test0").await, error);
+        say(error);
+        assert_eq!(log.errors_so_far("visabuild-test0").as_deref(), Some(error));
+        assert_eq!(log.errors_so_far("visabuild-test0"), None);
     }
 }

@@ -30,6 +30,9 @@ use crate::process::{self, Run};
 
 const SCRIPT: &str = include_str!("namespaces.sh");
 
+/// Runs a command in a new control group below the one that is the script's name.
+const IN_GROUP: &str = r#"mkdir "$0/$$" && echo 0 >"$0/$$/cgroup.procs" && exec "$@""#;
+
 /// How a control group of ours is called: this, the number of visabuild's process, and a random part.
 const GROUP_PREFIX: &str = "visabuild-";
 
@@ -182,16 +185,16 @@ impl NameSpaces {
         Run::new("nsenter", all)
     }
 
-    /// A command in all of them and in their control group.
+    /// A command in all of them and in a control group of its own below theirs: nspawn gives its
+    /// group controllers, after which nothing can be put into it (cgroups(7), "no internal processes").
     pub(super) fn command_in_group<A: AsRef<OsStr>>(
         &self,
         program: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
-        let procs = self.group.path.join(&self.group.name).join("cgroup.procs");
         let mut command = Command::new("nsenter");
-        command.args(self.entering()).args(["--", "sh", "-c", r#"echo 0 >"$0" && exec "$@""#]);
-        command.arg(procs).arg(program).args(arguments);
+        command.args(self.entering()).args(["--", "sh", "-c", IN_GROUP]);
+        command.arg(self.group.path.join(&self.group.name)).arg(program).args(arguments);
         command
     }
 

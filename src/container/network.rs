@@ -54,14 +54,13 @@ impl Network {
         // Its standard input is where it says that it is ready: the only descriptor that needs no plumbing.
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = process::spawn(command).await.context(Kind::Host, fail)?;
-        let (stderr, reader) = Stderr::follow(child.stderr.take(), PROGRAM, events, template);
+        let (stderr, mut reader) = Stderr::follow(child.stderr.take(), PROGRAM, events, template);
         let said = tokio::time::timeout(READY, ready.read_u8()).await;
         if matches!(said, Ok(Ok(_))) {
             return Ok(Self { child, stderr, reader });
         }
         let _ = child.kill().await;
-        let _ = reader.await;
-        Err(Error::build(format!("`{PROGRAM}` did not come up")).because(stderr.text()))
+        Err(Error::build(format!("`{PROGRAM}` did not come up")).because(stderr.last_words(&mut reader).await))
     }
 
     /// Waits for its end; cancel-safe.
@@ -69,9 +68,15 @@ impl Network {
         self.child.wait().await
     }
 
-    /// Its last words.
-    pub(super) fn said(&self) -> String {
-        self.stderr.text()
+    /// What it said before it ended.
+    pub(super) async fn last_words(&mut self) -> String {
+        self.stderr.last_words(&mut self.reader).await
+    }
+
+    /// Ends it, and waits until it has.
+    pub(super) async fn stop(&mut self) {
+        // It is gone already where the container's network is.
+        let _ = self.child.kill().await;
     }
 }
 

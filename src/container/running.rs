@@ -34,11 +34,15 @@ const PROGRAM: &str = "systemd-nspawn";
 /// (systemd's `EXIT_FORCE_RESTART`).
 const REBOOT: i32 = 133;
 
-/// How long nspawn may lag behind the end of what it needs, which is not the reason then.
-const LAG: Duration = Duration::from_secs(2);
+/// How long nspawn may lag behind the end of its network, which is not the reason then: only a
+/// message waits for it.
+const LAG: Duration = Duration::from_secs(30);
 
-/// Free space on the host below which a failed write is put down to its lack, bytes.
-const FULL: u64 = 16 << 20;
+/// How long the last of the console may take to be read.
+const CONSOLE: Duration = Duration::from_secs(2);
+
+/// How long nspawn may take to start the guest's first process.
+const START: Duration = Duration::from_secs(60);
 
 /// A container that runs; dropping it ends it.
 #[derive(Debug)]
@@ -55,6 +59,7 @@ pub struct Running {
 struct Host {
     name_spaces: NameSpaces,
     storage: Storage,
+    kernel_log: KernelLog,
 }
 
 impl Running {
@@ -78,7 +83,6 @@ impl Running {
             reporter,
             network: sender,
             stop: stop.clone(),
-            kernel_log: KernelLog::open(),
         };
         let running = Self {
             watch,
@@ -95,6 +99,7 @@ impl Running {
             },
             ended = running.watch.ended() => ended.into(),
             () = start.cancel.cancelled() => Error::new(Kind::Interrupted, "the start of the container was stopped"),
+            () = tokio::time::sleep(START) => Error::build(format!("`{PROGRAM}` started nothing within {START:?}")),
         };
         running.stop().await;
         Err(error)
@@ -162,12 +167,18 @@ async fn close(host: Option<Host>) {
 
 impl Host {
     async fn new(config: &Config, start: Start<'_>) -> Result<Self> {
+        // Before anything can be written.
+        let kernel_log = KernelLog::open()?;
         let root = config::root(start.runtime);
+        if root.starts_with("/run") && !Path::new("/run/systemd").is_dir() {
+            return Err(Error::host(format!("a container cannot have its disk in {}", root.display()))
+                .hint("use a cache outside of /run, by XDG_CACHE_HOME"));
+        }
         fs::create_dir(&root).context(Kind::Host, || format!("cannot make {}", root.display()))?;
         let outer = Outer::new(start.cancel).await?;
         let raw = start.runtime.join("disk.raw");
         let told = (start.template, start.events);
-        let export = match Export::start(&outer, &config.disk, &raw, told).await {
+        let export = match Export::start(&outer, &config.disk, &raw, told, start.cancel).await {
             Ok(export) => export,
             Err(error) => {
                 outer.close().await;
@@ -181,7 +192,7 @@ impl Host {
             Ok(storage)
         });
         match mounted {
-            Ok(storage) => Ok(Self { name_spaces, storage }),
+            Ok(storage) => Ok(Self { name_spaces, storage, kernel_log }),
             Err(error) => {
                 name_spaces.close().await;
                 Err(error)
@@ -189,8 +200,8 @@ impl Host {
         }
     }
 
-    async fn complete(self, cancel: &CancellationToken) -> Result<()> {
-        let detached = self.storage.detach(&self.name_spaces, cancel).await;
+    async fn complete(mut self, cancel: &CancellationToken) -> Result<()> {
+        let detached = self.storage.detach(&self.name_spaces, &mut self.kernel_log, cancel).await;
         self.name_spaces.close().await;
         detached
     }
@@ -212,7 +223,6 @@ struct Supervisor {
     reporter: Reporter,
     network: watch::Sender<Option<Arc<OwnedFd>>>,
     stop: CancellationToken,
-    kernel_log: Option<KernelLog>,
 }
 
 /// How one boot ended.
@@ -235,7 +245,11 @@ impl Supervisor {
     /// Returns the host's part if the guest powered off: its disk is to be completed.
     async fn run(mut self) -> Option<Host> {
         let ended = loop {
-            let boot = match self.start().await {
+            let started = tokio::select! {
+                started = self.start() => started,
+                () = self.stop.cancelled() => break Ended::Stopped,
+            };
+            let boot = match started {
                 Ok(processes) => self.follow(processes).await,
                 Err(error) => Boot::Ended(Ended::NotStarted { reason: error.chain().join(": ") }),
             };
@@ -283,30 +297,37 @@ impl Supervisor {
         let device = self.host.storage.device().to_owned();
         let boot = loop {
             tokio::select! {
-                status = processes.nspawn.wait() => break Self::nspawn_ended(status, &mut processes).await,
+                biased;
+                text = self.host.kernel_log.error_of(&device) => {
+                    break Boot::Ended(self.host.storage.lost_write(text));
+                }
+                status = processes.nspawn.wait() => break nspawn_ended(status, &mut processes).await,
                 leader = leader(&processes.notifications) => self.entered(leader),
                 status = processes.network.ended() => {
                     // It ends with the container's network, too.
                     if let Ok(status) = tokio::time::timeout(LAG, processes.nspawn.wait()).await {
-                        break Self::nspawn_ended(status, &mut processes).await;
+                        break nspawn_ended(status, &mut processes).await;
                     }
-                    break Boot::Ended(died(network::PROGRAM, status, processes.network.said()));
+                    break Boot::Ended(died(network::PROGRAM, status, processes.network.last_words().await));
                 }
                 status = self.host.storage.ended() => {
-                    break Boot::Ended(died(storage::PROGRAM, status, self.host.storage.said()));
-                }
-                text = disk_error(&mut self.kernel_log, &device) => {
-                    break Boot::Ended(lost_write(&self.config.disk, text));
+                    break Boot::Ended(died(storage::PROGRAM, status, self.host.storage.last_words().await));
                 }
                 () = self.stop.cancelled() => break Boot::Ended(Ended::Stopped),
             }
         };
-        // Gone already where nspawn ended by itself.
-        let _ = processes.nspawn.start_kill();
-        let _ = processes.nspawn.wait().await;
+        // Gone already where nspawn ended by itself. The interface must be gone before the next boot's.
+        let _ = processes.nspawn.kill().await;
+        processes.network.stop().await;
         processes.console.abort();
         processes.stderr_reader.abort();
-        boot
+        // What was logged while it ended.
+        match (self.host.kernel_log.errors_so_far(&device), boot) {
+            (Some(text), Boot::Reboot | Boot::Ended(Ended::PoweredOff)) => {
+                Boot::Ended(self.host.storage.lost_write(text))
+            }
+            (_, boot) => boot,
+        }
     }
 
     /// nspawn tells its container's first process; through it the network is reached.
@@ -317,19 +338,16 @@ impl Supervisor {
             Err(error) => self.events.debug(Some(&self.template), format!("{}: {error}", path.display())),
         }
     }
+}
 
-    async fn nspawn_ended(status: std::io::Result<ExitStatus>, processes: &mut Processes) -> Boot {
-        // What it wrote last is still in the pipes; they close with the container.
-        let _ = tokio::time::timeout(LAG, async {
-            let _ = (&mut processes.console).await;
-            let _ = (&mut processes.stderr_reader).await;
-        })
-        .await;
-        match status.as_ref().ok().and_then(ExitStatus::code) {
-            Some(0) => Boot::Ended(Ended::PoweredOff),
-            Some(REBOOT) => Boot::Reboot,
-            _ => Boot::Ended(died(PROGRAM, status, processes.stderr.text())),
-        }
+/// How a boot ended, by nspawn's end. What it wrote last is still in the pipes; they close with the container.
+async fn nspawn_ended(status: std::io::Result<ExitStatus>, processes: &mut Processes) -> Boot {
+    let said = processes.stderr.last_words(&mut processes.stderr_reader).await;
+    let _ = tokio::time::timeout(CONSOLE, &mut processes.console).await;
+    match status.as_ref().ok().and_then(ExitStatus::code) {
+        Some(0) => Boot::Ended(Ended::PoweredOff),
+        Some(REBOOT) => Boot::Reboot,
+        _ => Boot::Ended(died(PROGRAM, status, said)),
     }
 }
 
@@ -347,13 +365,6 @@ async fn leader(notifications: &UnixDatagram) -> u32 {
     }
 }
 
-async fn disk_error(log: &mut Option<KernelLog>, device: &str) -> String {
-    match log {
-        Some(log) => log.error_of(device).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn died(program: &'static str, status: std::io::Result<ExitStatus>, stderr: String) -> Ended {
     match status {
         Ok(status) => match status.signal() {
@@ -361,16 +372,5 @@ fn died(program: &'static str, status: std::io::Result<ExitStatus>, stderr: Stri
             None => Ended::Exited { program, code: status.code().unwrap_or(-1), stderr },
         },
         Err(error) => Ended::Exited { program, code: -1, stderr: error.to_string() },
-    }
-}
-
-/// A write that failed: mostly because the host has no space.
-fn lost_write(disk: &Path, reason: String) -> Ended {
-    let path = disk.to_owned();
-    let free = rustix::fs::statvfs(disk).ok().map(|status| status.f_bavail.saturating_mul(status.f_frsize));
-    if free.is_some_and(|free| free < FULL) {
-        Ended::DiskFull { path, free }
-    } else {
-        Ended::IoError { path, operation: "write".to_owned(), reason }
     }
 }

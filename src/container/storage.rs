@@ -18,19 +18,32 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::kernel_log::KernelLog;
 use super::namespaces::{NameSpaces, Outer};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Events;
-use crate::machine::Stderr;
 use crate::machine::qmp::Qmp;
+use crate::machine::{Ended, Stderr};
 use crate::process;
 use crate::source::disk::{LastPartition, grow_last_partition};
 
 /// Its name, for messages.
 pub(super) const PROGRAM: &str = "qemu-storage-daemon";
 
-/// Where an ext4 file system has its UUID, bytes (`s_uuid` of the superblock, which begins at 1024).
-const EXT4_UUID: u64 = 1024 + 0x68;
+/// Where an ext4 file system has its superblock, bytes (Linux, Documentation/filesystems/ext4).
+const EXT4_SUPERBLOCK: u64 = 1024;
+/// Where in it is the UUID (`s_uuid`).
+const EXT4_UUID: u64 = 0x68;
+/// Where in it are features that a kernel must know (`s_feature_incompat`, u32 little endian).
+const EXT4_INCOMPATIBLE: u64 = 0x60;
+/// The one that says that the file system is mounted, or was not unmounted (`RECOVER`).
+const EXT4_RECOVER: u32 = 0x4;
+
+/// Free space on the host below which a failed write is put down to its lack, bytes.
+const FULL: u64 = 16 << 20;
+
+/// How long it may take to open the disk.
+const START: Duration = Duration::from_secs(60);
 
 /// How long it may take to end once the disk is unmounted.
 const END: Duration = Duration::from_secs(60);
@@ -42,6 +55,7 @@ pub(super) struct Export {
     stderr: Stderr,
     reader: JoinHandle<()>,
     qmp: Qmp,
+    disk: PathBuf,
     raw: PathBuf,
 }
 
@@ -71,13 +85,13 @@ impl Storage {
         let (partition, grew) = grown.context(Kind::Build, || "cannot read the partition table")??;
         let Range { start, end } = partition.range;
         // The kernel takes the loop device away with the mount.
-        let options = format!("loop,offset={start},sizelimit={}", end - start);
-        let arguments = ["-o".as_ref(), options.as_ref(), export.raw.as_os_str(), root.as_os_str()];
+        // Of the guest's device nodes none may be opened: a layer that QEMU made can hold any.
+        let options = format!("nodev,loop,offset={start},sizelimit={}", end - start);
+        let arguments = ["-t", "ext4", "-o", &options].map(AsRef::as_ref);
+        let arguments = arguments.into_iter().chain([export.raw.as_os_str(), root.as_os_str()]);
         let mounted = name_spaces.run("mount", arguments).output(cancel).await;
         mounted.map_err(|error| error.context("cannot mount the guest's root file system"))?;
-        let metadata = fs::metadata(name_spaces.path(&root));
-        let number = metadata.context(Kind::Build, || "cannot find the guest's root file system")?.dev();
-        let device = format!("loop{}", rustix::fs::minor(number));
+        let device = loop_device(&name_spaces.path(&root))?;
         if grew {
             let resized = name_spaces.run("resize2fs", [format!("/dev/{device}")]).output(cancel).await;
             resized.map_err(|error| error.context("cannot grow the guest's root file system"))?;
@@ -96,12 +110,7 @@ impl Storage {
     /// The disk cannot be read (kind build).
     pub(super) fn root_ids(&self, name_spaces: &NameSpaces) -> Result<(&LastPartition, Uuid)> {
         let mut uuid = [0; 16];
-        let mut read = || {
-            let mut file = File::open(name_spaces.path(&self.export.raw))?;
-            file.seek(SeekFrom::Start(self.partition.range.start + EXT4_UUID))?;
-            file.read_exact(&mut uuid)
-        };
-        read().context(Kind::Build, || "cannot read the guest's root file system")?;
+        self.superblock(name_spaces, EXT4_UUID, &mut uuid)?;
         Ok((&self.partition, Uuid::from_bytes(uuid)))
     }
 
@@ -110,33 +119,93 @@ impl Storage {
         self.export.daemon.wait().await
     }
 
-    /// The daemon's last words.
-    pub(super) fn said(&self) -> String {
-        self.export.stderr.text()
+    /// What the daemon said before it ended.
+    pub(super) async fn last_words(&mut self) -> String {
+        self.export.stderr.last_words(&mut self.export.reader).await
+    }
+
+    /// What it means that the kernel tells of a failed write: mostly that the host has no space.
+    pub(super) fn lost_write(&self, reason: String) -> Ended {
+        let path = self.export.disk.clone();
+        let free = rustix::fs::statvfs(&path).ok().map(|status| status.f_bavail.saturating_mul(status.f_frsize));
+        if free.is_some_and(|free| free < FULL) {
+            Ended::DiskFull { path, free }
+        } else {
+            Ended::IoError { path, operation: "write".to_owned(), reason }
+        }
     }
 
     /// Unmounts the tree and closes the qcow2, which is complete then.
     ///
     /// # Errors
-    /// Something could not be written (kind build), or `cancel` fires.
-    pub(super) async fn detach(mut self, name_spaces: &NameSpaces, cancel: &CancellationToken) -> Result<()> {
+    /// Something could not be written (kind build, or host where it has no space), or `cancel` fires.
+    pub(super) async fn detach(
+        mut self,
+        name_spaces: &NameSpaces,
+        log: &mut KernelLog,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
         let lost = |error: Error| error.context("the guest's disk could not be completed");
         let root = self.root.as_os_str();
-        // What was deleted needs no room in the layer.
-        name_spaces.run("fstrim", [root]).output(cancel).await.map_err(lost)?;
-        // syncfs(2) tells of writes that failed unseen.
+        // What was deleted needs no room in the layer; what cannot be discarded only takes some.
+        if let Err(error) = name_spaces.run("fstrim", [root]).output(cancel).await
+            && error.kind() == Kind::Interrupted
+        {
+            return Err(error);
+        }
+        // syncfs(2) tells of writes that failed unseen, the kernel's log of all.
         name_spaces.run("sync", ["--file-system".as_ref(), root]).output(cancel).await.map_err(lost)?;
         name_spaces.run("umount", [root]).output(cancel).await.map_err(lost)?;
+        if let Some(text) = log.errors_so_far(&self.device) {
+            return Err(lost(self.lost_write(text).into()));
+        }
+        self.check_unmounted(name_spaces).map_err(lost)?;
+        // A write of the daemon's own that fails at its end is not told by its exit code.
+        let raw = File::open(name_spaces.path(&self.export.raw)).context(Kind::Build, || "opening the disk");
+        let synced = tokio::task::spawn_blocking(move || raw?.sync_all().context(Kind::Build, || "writing the disk"));
+        synced.await.context(Kind::Build, || "writing the disk").flatten().map_err(lost)?;
         self.export.qmp.execute("quit", json!({})).await.map_err(lost)?;
-        let status = tokio::time::timeout(END, self.export.daemon.wait()).await;
-        match status {
+        match tokio::time::timeout(END, self.export.daemon.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => {
-                Err(lost(Error::build(format!("`{PROGRAM}` failed: {status}")).because(self.export.stderr.text())))
+                let error = Error::build(format!("`{PROGRAM}` failed: {status}"));
+                Err(lost(error.because(self.last_words().await)))
             }
             Ok(Err(error)) => Err(lost(Error::build(format!("cannot wait for `{PROGRAM}`")).because(error))),
             Err(_) => Err(lost(Error::build(format!("`{PROGRAM}` did not end within {END:?}")))),
         }
+    }
+
+    /// Whether the file system was really unmounted: somebody else on the host may hold it.
+    fn check_unmounted(&self, name_spaces: &NameSpaces) -> Result<()> {
+        let mut features = [0; 4];
+        self.superblock(name_spaces, EXT4_INCOMPATIBLE, &mut features)?;
+        if u32::from_le_bytes(features) & EXT4_RECOVER == 0 {
+            return Ok(());
+        }
+        Err(Error::build("its file system is still in use after it was unmounted")
+            .hint("does something on this host mount or examine new devices by itself (udisks, an automounter)?"))
+    }
+
+    fn superblock(&self, name_spaces: &NameSpaces, offset: u64, field: &mut [u8]) -> Result<()> {
+        let mut read = || {
+            let mut file = File::open(name_spaces.path(&self.export.raw))?;
+            file.seek(SeekFrom::Start(self.partition.range.start + EXT4_SUPERBLOCK + offset))?;
+            file.read_exact(field)
+        };
+        read().context(Kind::Build, || "cannot read the guest's root file system")
+    }
+}
+
+/// Name of the loop device that is mounted at `root`; with partitions on loop devices its number is
+/// not the device's minor one.
+fn loop_device(root: &Path) -> Result<String> {
+    let number = fs::metadata(root).context(Kind::Build, || "cannot find the guest's root file system")?.dev();
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    let link = fs::read_link(format!("/sys/dev/block/{major}:{minor}")).unwrap_or_default();
+    match link.file_name().and_then(|name| name.to_str()) {
+        Some(name) if name.starts_with("loop") => Ok(name.to_owned()),
+        _ => Err(Error::build(format!("the guest's root file system is on {major}:{minor}, which is no loop device"))),
     }
 }
 
@@ -151,12 +220,14 @@ impl Export {
     /// arguments in their order.
     ///
     /// # Errors
-    /// The daemon cannot be run (kind host), or refuses (kind build; its words are the cause).
+    /// The daemon cannot be run (kind host), refuses (kind build; its words are the cause), or
+    /// `cancel` fires. It may still run then: `outer` is to be closed.
     pub(super) async fn start(
         outer: &Outer,
         disk: &Path,
         raw: &Path,
         (template, events): (&str, &Events),
+        cancel: &CancellationToken,
     ) -> Result<Self> {
         let fail = || format!("cannot run `{PROGRAM}`");
         fs::write(raw, "").context(Kind::Host, || format!("cannot write {}", raw.display()))?;
@@ -167,19 +238,23 @@ impl Export {
         let mut command = outer.command(PROGRAM, arguments(disk, raw)?);
         command.stdin(Stdio::from(theirs)).stdout(Stdio::from(also)).stderr(Stdio::piped());
         let mut daemon = process::spawn(command).await.context(Kind::Host, fail)?;
-        let (stderr, reader) = Stderr::follow(daemon.stderr.take(), PROGRAM, events, template);
-        match Qmp::open(UnixStream::from_std(ours).context(Kind::Host, fail)?).await {
-            Ok((qmp, _events)) => Ok(Self { daemon, stderr, reader, qmp, raw: raw.to_owned() }),
-            Err(error) => {
-                let _ = daemon.kill().await;
-                let _ = reader.await;
-                let said = stderr.text();
-                let cause = if said.is_empty() { error.chain().join(": ") } else { said };
-                Err(Error::build(format!("`{PROGRAM}` did not come up"))
-                    .because(cause)
-                    .hint("it needs FUSE exports (QEMU 6.0 and newer) and /dev/fuse"))
+        let (stderr, mut reader) = Stderr::follow(daemon.stderr.take(), PROGRAM, events, template);
+        let ours = UnixStream::from_std(ours).context(Kind::Host, fail)?;
+        let opened = tokio::select! {
+            opened = tokio::time::timeout(START, Qmp::open(ours)) => opened,
+            () = cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "stopped")),
+        };
+        let cause = match opened {
+            Ok(Ok((qmp, _events))) => {
+                return Ok(Self { daemon, stderr, reader, qmp, disk: disk.to_owned(), raw: raw.to_owned() });
             }
-        }
+            Ok(Err(error)) => error.chain().join(": "),
+            Err(_) => format!("it was silent for {START:?}"),
+        };
+        let said = stderr.last_words(&mut reader).await;
+        Err(Error::build(format!("`{PROGRAM}` did not come up"))
+            .because(if said.is_empty() { cause } else { said })
+            .hint("it needs FUSE exports (QEMU 6.0 and newer) and /dev/fuse"))
     }
 }
 

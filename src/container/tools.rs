@@ -1,7 +1,8 @@
 //! What the guest finds in place of programs that need a disk.
 //!
 //! A container sees no disk, so GRUB's own update-grub fails there, and a kernel's package leaves it out. The
-//! folder [`BIN`] has one that knows the disk; steps find it first.
+//! folder [`BIN`] has one that knows the disk; steps find it first. What it puts into `/dev` is gone with the
+//! container.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

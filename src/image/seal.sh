@@ -40,8 +40,13 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 CONF
 
-# Identity of this one machine. The seed of the random generator would be saved again at power-off.
-systemctl stop systemd-random-seed.service 2>/dev/null || true
+# Services that write at their end: the seed of the random generator, this clock's drift, logs.
+for unit in systemd-random-seed chrony xrdp xrdp-sesman; do
+    systemctl stop "$unit.service" 2>/dev/null || true
+done
+rm -f /var/lib/chrony/*
+
+# Identity of this one machine
 rm -f /etc/ssh/ssh_host_*
 cloud-init clean --logs --seed
 rm -rf /var/lib/cloud

@@ -1,12 +1,16 @@
 //! The standard error of a program that runs a guest: followed into the log, its end kept.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinHandle;
 
 use crate::event::Events;
 use crate::lines::{Splitter, Tail};
+
+/// How long what a program wrote before its end may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The last lines of a program's standard error. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +20,13 @@ impl Stderr {
     /// The text so far.
     pub(crate) fn text(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).text()
+    }
+
+    /// The text once `reader` has seen the stream's end, which a program that was killed may have
+    /// left open in a child.
+    pub(crate) async fn last_words(&self, reader: &mut JoinHandle<()>) -> String {
+        let _ = tokio::time::timeout(LAST_WORDS, reader).await;
+        self.text()
     }
 
     /// Follows `stream` to its end in a task of its own; `program` stands before each line in the log.

@@ -7,7 +7,7 @@ use super::Ended;
 #[derive(Debug, Clone, Default)]
 struct State {
     ended: Option<Ended>,
-    /// QEMU's process is gone, and its files are closed.
+    /// What ran the guest is gone, and its files are closed.
     gone: bool,
     resets: u64,
 }
@@ -47,7 +47,7 @@ impl Watch {
         self.state.borrow().ended.clone()
     }
 
-    /// Waits until QEMU's process is gone; a panicked guest, for one, has ended long before.
+    /// Waits until what ran the guest is gone; a panicked guest, for one, has ended long before.
     pub async fn gone(&self) {
         if self.state.clone().wait_for(|state| state.gone).await.is_err() {
             std::future::pending::<()>().await;
@@ -86,7 +86,7 @@ impl Reporter {
         });
     }
 
-    /// QEMU's process is gone.
+    /// What ran the guest is gone.
     pub fn gone(&self) {
         self.state.send_modify(|state| state.gone = true);
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, session};
 use crate::cache::publish_file;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::plan::Stage;
 use crate::report::{self, TemplateLogs};
@@ -48,8 +49,11 @@ pub(super) fn report(context: &Context<'_>, stage: &Stage, error: &Error) -> io:
 }
 
 /// How to look at the disk of a failed build that was kept.
-pub(super) fn how_to_boot(work: &Path) -> String {
-    format!("{} (command.txt in `failure/` has the command that booted it)", work.display())
+pub(super) fn how_to_boot(work: &Path, engine: Engine) -> String {
+    match engine {
+        Engine::Qemu => format!("{} (command.txt in `failure/` has QEMU's command line)", work.display()),
+        Engine::Nspawn => format!("the qcow2 in {}; QEMU boots it", work.display()),
+    }
 }
 
 /// Copies a file that may not be there.

@@ -181,7 +181,7 @@ fn give_up(context: &Context<'_>, stage: &crate::plan::Stage, work: &mut WorkFol
     // Log first, clean up second: nothing may hide the reason.
     let error = error.context(format!("building `{}`", stage.name));
     let mut error = match failure::report(context, stage, &error) {
-        Ok(Some(folder)) => error.hint(format!("log, screen and serial console are in {}", folder.display())),
+        Ok(Some(folder)) => error.hint(format!("log and console are in {}", folder.display())),
         Ok(None) => error,
         Err(problem) => {
             context.events.emit(crate::event::Event::Message {
@@ -194,7 +194,7 @@ fn give_up(context: &Context<'_>, stage: &crate::plan::Stage, work: &mut WorkFol
     };
     if context.settings.keep_on_error {
         work.keep();
-        error = error.hint(format!("the disk is kept: {}", failure::how_to_boot(work.path())));
+        error = error.hint(format!("the disk is kept: {}", failure::how_to_boot(work.path(), context.settings.engine)));
     }
     error
 }

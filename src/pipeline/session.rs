@@ -2,8 +2,7 @@
 //!
 //! [`Prepared`] knows the disk and the key; [`Booted`] owns a running machine; [`Connected`] has a
 //! guest that is ready to be provisioned; [`Provisioned`] can only be closed, sealed and powered
-//! off. When a state fails, the screen is kept for the failure report and dropping the machine
-//! ends QEMU.
+//! off. When a state fails, the screen is kept for the failure report and the machine is given up.
 
 use std::fs;
 use std::io::Cursor;
@@ -146,7 +145,7 @@ fn native(context: &Context<'_>, stage: &Stage, start: Start, seed: &Seed) -> Re
         name: format!("visabuild-{}", uuid::Uuid::new_v4().simple()),
         disk: start.disk,
         seed: folder,
-        cpus: context.settings.insisted.cpus,
+        cpus: context.settings.insisted.cpus.map(container::first_cpus),
     })
 }
 
@@ -163,7 +162,13 @@ fn quoted(arguments: &[std::ffi::OsString]) -> String {
 fn runtime_folder(work: &Path) -> Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("q-");
-    let made = if work.as_os_str().len() <= LONGEST_WORK { builder.tempdir_in(work) } else { builder.tempdir() };
+    // Without links, which a container's name spaces would follow elsewhere.
+    let temporary = std::env::temp_dir();
+    let made = if work.as_os_str().len() <= LONGEST_WORK {
+        builder.tempdir_in(work)
+    } else {
+        builder.tempdir_in(temporary.canonicalize().unwrap_or(temporary))
+    };
     made.context(Kind::Host, || "cannot make a folder for the machine's sockets")
 }
 
@@ -327,15 +332,16 @@ impl Provisioned<'_> {
     pub(super) async fn packages(&mut self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         let command = "dpkg-query -W -f '${Package} ${Version}\\n'";
-        let outcome = self
-            .guest
-            .exec(command, tokio::io::empty(), |stream, line| {
-                if stream == Stream::Stdout {
-                    lines.push(line.to_owned());
-                }
-            })
-            .await?;
-        expect_success(&outcome, "listing the installed packages", None)?;
+        let listed = self.guest.exec(command, tokio::io::empty(), |stream, line| {
+            if stream == Stream::Stdout {
+                lines.push(line.to_owned());
+            }
+        });
+        let listed = listed.await.and_then(|outcome| expect_success(&outcome, "listing the installed packages", None));
+        if let Err(error) = listed {
+            self.booted.give_up(&error).await;
+            return Err(error);
+        }
         Ok(lines)
     }
 

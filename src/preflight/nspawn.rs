@@ -20,8 +20,9 @@ const KERNEL: (u32, u32) = (5, 12);
 /// The first systemd-nspawn that maps owners (`--private-users-ownership=`).
 const NSPAWN_VERSION: u32 = 250;
 
-/// Devices that the engine opens on the host; the guest gets none of them.
-const DEVICES: [(&str, &str); 3] = [("/dev/fuse", "fuse"), ("/dev/loop-control", "loop"), ("/dev/net/tun", "tun")];
+/// Devices that the engine opens on the host, and their modules; the guest gets none of them.
+const DEVICES: [(&str, &str); 4] =
+    [("/dev/kmsg", ""), ("/dev/fuse", "fuse"), ("/dev/loop-control", "loop"), ("/dev/net/tun", "tun")];
 
 /// Programs that the engine runs.
 const TOOLS: [Tool; 8] = [
