@@ -109,8 +109,12 @@ fn qemu_a_failing_step_keeps_the_earlier_result_and_shows_the_screen() {
 
 #[test]
 fn qemu_a_reboot_in_a_step_is_survived_and_an_unexpected_one_is_told() {
-    let reboot = "    - type: shell\n      inline: [\"systemctl reboot\", \"sleep 1000\"]\n      expect_disconnect: true\n    - type: shell\n      inline: [\"test -d /run/systemd\", \"echo back again\"]";
-    let bench = bench(reboot);
+    // Not in the cache, where an earlier run may have left it.
+    let unique = uuid::Uuid::new_v4();
+    let reboot = format!(
+        "    - type: shell\n      inline: [\"systemctl reboot\", \"sleep 1000\"]\n      expect_disconnect: true\n    - type: shell\n      inline: [\"test -d /run/systemd\", \"echo back again\", \"true {unique}\"]"
+    );
+    let bench = bench(&reboot);
     let (_, err, code) = told(&bench.build().output().unwrap());
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("back again"), "{err}");

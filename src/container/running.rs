@@ -34,9 +34,8 @@ const PROGRAM: &str = "systemd-nspawn";
 /// (systemd's `EXIT_FORCE_RESTART`).
 const REBOOT: i32 = 133;
 
-/// How long nspawn may lag behind the end of its network, which is not the reason then: only a
-/// message waits for it.
-const LAG: Duration = Duration::from_secs(30);
+/// How long nspawn may lag behind the end of its network, which is not the reason then.
+const LAG: Duration = Duration::from_secs(10);
 
 /// How long the last of the console may take to be read.
 const CONSOLE: Duration = Duration::from_secs(2);
