@@ -84,27 +84,13 @@ fn qemu_a_machine_killed_while_it_seals_leaves_no_image() {
 }
 
 #[test]
-fn qemu_a_failing_step_keeps_the_earlier_result_and_shows_the_screen() {
-    let bench = bench(QUICK);
-    bench.next_run_succeeds();
-    let image = bench.results().join("tiny.qcow2");
-    let before = fs::metadata(&image).unwrap().modified().unwrap();
-
-    bench.steps("    - type: shell\n      name: breaks\n      inline: [\"echo a-root-password\", \"echo no such thing >&2\", \"exit 7\"]");
+fn qemu_a_failing_step_shows_the_screen() {
+    let bench = bench("    - type: shell\n      inline: [\"exit 7\"]");
     let (_, err, code) = told(&bench.build().output().unwrap());
     assert_eq!(code, 4, "{err}");
-    assert!(err.contains("because: template `tiny`: provisioner `breaks` (templates/tiny/manifest.yml:"), "{err}");
     assert!(err.contains("exit code 7"), "{err}");
-    assert!(err.contains("no such thing"), "{err}");
-    assert_eq!(fs::metadata(&image).unwrap().modified().unwrap(), before);
-    let failure = bench.results().join("failure");
-    let png = fs::read(failure.join("screen.png")).unwrap();
+    let png = fs::read(bench.results().join("failure/screen.png")).unwrap();
     assert!(png.starts_with(b"\x89PNG"));
-    for file in ["reason.txt", "build.log"] {
-        let text = fs::read_to_string(failure.join(file)).unwrap();
-        assert!(!text.contains("a-root-password"), "{file}: {text}");
-    }
-    bench.next_run_succeeds();
 }
 
 #[test]

@@ -18,9 +18,12 @@ pub use running::Running;
 pub use tools::{BIN, REFRESH_BOOT_MENU};
 
 mod config;
+mod export;
+mod host;
 mod kernel_log;
 mod namespaces;
 mod network;
 mod running;
 mod storage;
+mod supervisor;
 mod tools;

@@ -1,34 +1,22 @@
-//! The guest's disk as a tree: qemu-storage-daemon shows the qcow2 as a raw file (FUSE), a loop
-//! device shows its root partition, and that is mounted; all within the container's name spaces.
+//! The guest's disk as a tree: a loop device shows the root partition of the exported disk, and that
+//! is mounted; all within the container's name spaces.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::ExitStatus;
 
-use serde_json::json;
-use tokio::net::UnixStream;
-use tokio::process::Child;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::export::Export;
 use super::kernel_log::KernelLog;
-use super::namespaces::{NameSpaces, Outer};
+use super::namespaces::NameSpaces;
 use crate::error::{Context, Error, Kind, Result};
-use crate::event::Events;
-use crate::machine::qmp::Qmp;
-use crate::machine::{Ended, Stderr};
-use crate::process;
+use crate::machine::Ended;
 use crate::source::disk::{LastPartition, grow_last_partition};
-
-/// Its name, for messages.
-pub(super) const PROGRAM: &str = "qemu-storage-daemon";
 
 /// Where an ext4 file system has its superblock, bytes (Linux, Documentation/filesystems/ext4).
 const EXT4_SUPERBLOCK: u64 = 1024;
@@ -41,23 +29,6 @@ const EXT4_RECOVER: u32 = 0x4;
 
 /// Free space on the host below which a failed write is put down to its lack, bytes.
 const FULL: u64 = 16 << 20;
-
-/// How long it may take to open the disk.
-const START: Duration = Duration::from_secs(60);
-
-/// How long it may take to end once the disk is unmounted.
-const END: Duration = Duration::from_secs(60);
-
-/// A running daemon that shows a qcow2 as a raw file. Dropping it kills the daemon.
-#[derive(Debug)]
-pub(super) struct Export {
-    daemon: Child,
-    stderr: Stderr,
-    reader: JoinHandle<()>,
-    qmp: Qmp,
-    disk: PathBuf,
-    raw: PathBuf,
-}
 
 /// A mounted disk; the mount goes with the name spaces.
 #[derive(Debug)]
@@ -116,12 +87,12 @@ impl Storage {
 
     /// Waits for the daemon's end; cancel-safe.
     pub(super) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
-        self.export.daemon.wait().await
+        self.export.ended().await
     }
 
     /// What the daemon said before it ended.
     pub(super) async fn last_words(&mut self) -> String {
-        self.export.stderr.last_words(&mut self.export.reader).await
+        self.export.last_words().await
     }
 
     /// What it means that the kernel tells of a failed write: mostly that the host has no space.
@@ -140,7 +111,7 @@ impl Storage {
     /// # Errors
     /// Something could not be written (kind build, or host where it has no space), or `cancel` fires.
     pub(super) async fn detach(
-        mut self,
+        self,
         name_spaces: &NameSpaces,
         log: &mut KernelLog,
         cancel: &CancellationToken,
@@ -164,16 +135,7 @@ impl Storage {
         let raw = File::open(name_spaces.path(&self.export.raw)).context(Kind::Build, || "opening the disk");
         let synced = tokio::task::spawn_blocking(move || raw?.sync_all().context(Kind::Build, || "writing the disk"));
         synced.await.context(Kind::Build, || "writing the disk").flatten().map_err(lost)?;
-        self.export.qmp.execute("quit", json!({})).await.map_err(lost)?;
-        match tokio::time::timeout(END, self.export.daemon.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => {
-                let error = Error::build(format!("`{PROGRAM}` failed: {status}"));
-                Err(lost(error.because(self.last_words().await)))
-            }
-            Ok(Err(error)) => Err(lost(Error::build(format!("cannot wait for `{PROGRAM}`")).because(error))),
-            Err(_) => Err(lost(Error::build(format!("`{PROGRAM}` did not end within {END:?}")))),
-        }
+        self.export.close().await.map_err(lost)
     }
 
     /// Whether the file system was really unmounted: somebody else on the host may hold it.
@@ -206,97 +168,5 @@ fn loop_device(root: &Path) -> Result<String> {
     match link.file_name().and_then(|name| name.to_str()) {
         Some(name) if name.starts_with("loop") => Ok(name.to_owned()),
         _ => Err(Error::build(format!("the guest's root file system is on {major}:{minor}, which is no loop device"))),
-    }
-}
-
-impl Drop for Export {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
-impl Export {
-    /// Starts the daemon; its monitor answers once the export is there, because it takes its
-    /// arguments in their order.
-    ///
-    /// # Errors
-    /// The daemon cannot be run (kind host), refuses (kind build; its words are the cause), or
-    /// `cancel` fires. It may still run then: `outer` is to be closed.
-    pub(super) async fn start(
-        outer: &Outer,
-        disk: &Path,
-        raw: &Path,
-        (template, events): (&str, &Events),
-        cancel: &CancellationToken,
-    ) -> Result<Self> {
-        let fail = || format!("cannot run `{PROGRAM}`");
-        fs::write(raw, "").context(Kind::Host, || format!("cannot write {}", raw.display()))?;
-        let (ours, theirs) = StdUnixStream::pair().context(Kind::Host, fail)?;
-        ours.set_nonblocking(true).context(Kind::Host, fail)?;
-        let theirs = OwnedFd::from(theirs);
-        let also = theirs.try_clone().context(Kind::Host, fail)?;
-        let mut command = outer.command(PROGRAM, arguments(disk, raw)?);
-        command.stdin(Stdio::from(theirs)).stdout(Stdio::from(also)).stderr(Stdio::piped());
-        let mut daemon = process::spawn(command).await.context(Kind::Host, fail)?;
-        let (stderr, mut reader) = Stderr::follow(daemon.stderr.take(), PROGRAM, events, template);
-        let ours = UnixStream::from_std(ours).context(Kind::Host, fail)?;
-        let opened = tokio::select! {
-            opened = tokio::time::timeout(START, Qmp::open(ours)) => opened,
-            () = cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "stopped")),
-        };
-        let cause = match opened {
-            Ok(Ok((qmp, _events))) => {
-                return Ok(Self { daemon, stderr, reader, qmp, disk: disk.to_owned(), raw: raw.to_owned() });
-            }
-            Ok(Err(error)) => error.chain().join(": "),
-            Err(_) => format!("it was silent for {START:?}"),
-        };
-        let said = stderr.last_words(&mut reader).await;
-        Err(Error::build(format!("`{PROGRAM}` did not come up"))
-            .because(if said.is_empty() { cause } else { said })
-            .hint("it needs FUSE exports (QEMU 6.0 and newer) and /dev/fuse"))
-    }
-}
-
-/// The daemon's arguments. Flushes are ignored: the disk is thrown away when the host crashes.
-fn arguments(disk: &Path, raw: &Path) -> Result<Vec<String>> {
-    let node = json!({
-        "driver": "qcow2", "node-name": "disk", "discard": "unmap", "detect-zeroes": "unmap",
-        "cache": { "no-flush": true },
-        "file": {
-            "driver": "file", "filename": utf8(disk)?, "discard": "unmap", "cache": { "no-flush": true },
-        },
-    });
-    let export = json!({
-        "type": "fuse", "id": "disk", "node-name": "disk", "mountpoint": utf8(raw)?, "writable": true,
-        "allow-other": "off",
-    });
-    let words = ["--blockdev", &node.to_string(), "--export", &export.to_string()];
-    let monitor = ["--chardev", "stdio,id=monitor", "--monitor", "chardev=monitor"];
-    Ok(words.into_iter().chain(monitor).map(str::to_owned).collect())
-}
-
-fn utf8(path: &Path) -> Result<&str> {
-    let hint = "use a cache whose path is UTF-8, by XDG_CACHE_HOME";
-    path.to_str().ok_or_else(|| Error::host(format!("`{PROGRAM}` cannot open {}", path.display())).hint(hint))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_daemons_arguments() {
-        let arguments = arguments(Path::new("/w/a,b.qcow2"), Path::new("/w/disk.raw")).unwrap();
-        insta::assert_snapshot!(arguments.join("\n"), @r#"
-        --blockdev
-        {"driver":"qcow2","node-name":"disk","discard":"unmap","detect-zeroes":"unmap","cache":{"no-flush":true},"file":{"driver":"file","filename":"/w/a,b.qcow2","discard":"unmap","cache":{"no-flush":true}}}
-        --export
-        {"type":"fuse","id":"disk","node-name":"disk","mountpoint":"/w/disk.raw","writable":true,"allow-other":"off"}
-        --chardev
-        stdio,id=monitor
-        --monitor
-        chardev=monitor
-        "#);
     }
 }
