@@ -20,9 +20,17 @@ const KERNEL: (u32, u32) = (5, 12);
 /// The first systemd-nspawn that maps owners (`--private-users-ownership=`).
 const NSPAWN_VERSION: u32 = 250;
 
-/// Devices that the engine opens on the host, and their modules; the guest gets none of them.
-const DEVICES: [(&str, &str); 4] =
-    [("/dev/kmsg", ""), ("/dev/fuse", "fuse"), ("/dev/loop-control", "loop"), ("/dev/net/tun", "tun")];
+/// Name of the findings.
+const NAME: &str = "engine nspawn";
+
+/// Devices that the engine opens on the host, and what to do where one does not open; the guest gets
+/// none of them.
+const DEVICES: [(&str, &str); 4] = [
+    ("/dev/kmsg", "in a container, pass the device in: the kernel tells there of writes that failed"),
+    ("/dev/fuse", "load the module: `modprobe fuse`; in a container, pass the device in"),
+    ("/dev/loop-control", "load the module: `modprobe loop`; in a container, pass the loop devices in, too"),
+    ("/dev/net/tun", "load the module: `modprobe tun`; in a container, pass the device in"),
+];
 
 /// Programs that the engine runs.
 const TOOLS: [Tool; 8] = [
@@ -50,7 +58,7 @@ pub struct Facts {
     pub kernel: String,
     /// `/proc/filesystems`.
     pub filesystems: String,
-    /// Devices that do not open, and why.
+    /// Devices that do not open, what to do about it, and why.
     pub closed: Vec<(&'static str, &'static str, io::ErrorKind)>,
 }
 
@@ -67,36 +75,31 @@ impl Facts {
             filesystems: read("/proc/filesystems"),
             closed: DEVICES
                 .iter()
-                .filter_map(|(device, module)| Some((*device, *module, open(device).err()?.kind())))
+                .filter_map(|(device, hint)| Some((*device, *hint, open(device).err()?.kind())))
                 .collect(),
         }
     }
 
     /// What forbids the engine here; nothing where it can run.
     pub fn judge(&self) -> Vec<Finding> {
-        let name = "engine nspawn";
+        let problem = |what: String, hint: &str| Finding::problem(NAME, what).hint(hint);
         let mut findings = Vec::new();
-        if !self.is_privileged() {
-            let finding = Finding::problem(name, "only root of the host can mount a guest's disk");
-            findings.push(
-                finding.hint("run visabuild as root, in a container only with all its rights; or use `--engine qemu`"),
-            );
+        let privileged = self.is_privileged();
+        if !privileged {
+            let hint = "run visabuild as root, in a container only with all its rights; or use `--engine qemu`";
+            findings.push(problem("only root of the host can mount a guest's disk".to_owned(), hint));
         }
         if version(&self.kernel).is_none_or(|version| version < KERNEL) {
             let kernel = self.kernel.trim();
             let what = format!("Linux {kernel} cannot map the owners of files; {}.{} can", KERNEL.0, KERNEL.1);
-            findings.push(Finding::problem(name, what).hint("use `--engine qemu`"));
+            findings.push(problem(what, "use `--engine qemu`"));
         }
         if !self.filesystems.lines().any(|line| line.split_whitespace().last() == Some("cgroup2")) {
-            findings.push(
-                Finding::problem(name, "the kernel has no control groups of version 2").hint("use `--engine qemu`"),
-            );
+            findings.push(problem("the kernel has no control groups of version 2".to_owned(), "use `--engine qemu`"));
         }
-        for (device, module, error) in &self.closed {
-            let finding = Finding::problem(name, format!("{device} does not open ({error})"));
-            findings.push(
-                finding.hint(format!("load the module: `modprobe {module}`; in a container, pass the device in")),
-            );
+        // Whoever is not root is told that first.
+        for (device, hint, error) in self.closed.iter().filter(|_| privileged) {
+            findings.push(problem(format!("{device} does not open ({error})"), hint));
         }
         findings
     }
@@ -143,15 +146,14 @@ pub async fn possible(search: &OsStr, host: &Distribution) -> Finding {
         .iter()
         .filter(|finding| finding.state == State::Problem)
         .map(|finding| match finding.name.as_str() {
-            "engine nspawn" => finding.what.clone(),
+            NAME => finding.what.clone(),
             program => format!("{program} {}", finding.what),
         })
         .collect();
-    let name = "engine nspawn";
     if problems.is_empty() {
-        Finding::ok(name, "can run here: the host's full speed without KVM (`--engine nspawn`)")
+        Finding::ok(NAME, "can run here: the host's full speed without KVM (`--engine nspawn`)")
     } else {
-        Finding::ok(name, format!("cannot run here: {}", problems.join("; ")))
+        Finding::ok(NAME, format!("cannot run here: {}", problems.join("; ")))
     }
 }
 
