@@ -7,12 +7,14 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +73,17 @@ fn die_with_parent(command: &mut Command) {
             Ok(())
         });
     }
+}
+
+/// A socket for a child's standard input or output, and our end of it.
+///
+/// # Errors
+/// What the operating system says.
+pub fn socket() -> io::Result<(UnixStream, OwnedFd)> {
+    // The child's end must block: programs expect that of their standard input.
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
 }
 
 /// Asks the child's process group to end with SIGTERM, waits `grace`, then kills it.

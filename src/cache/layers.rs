@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{lock_file, publish_file, replace_file, try_lock};
+use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 
 /// What is recorded of a layer.
@@ -22,9 +23,9 @@ pub struct LayerInfo {
     pub parent: Option<String>,
     /// The template, or `base`.
     pub template: String,
-    /// What booted it (`qemu`, `nspawn`); nothing did for a base.
+    /// What booted it; nothing did for a base.
     #[serde(default)]
-    pub engine: Option<String>,
+    pub engine: Option<Engine>,
     /// When it was finished, seconds since 1970.
     pub created: u64,
     /// Wall time of its building, seconds.

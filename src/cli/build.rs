@@ -190,6 +190,7 @@ async fn check_host(
     let options = super::doctor::options(super::doctor::Facts {
         environment,
         engine,
+        other_engines: false,
         accelerator: request(args.accel),
         cache: results.cache.root(),
         output: &results.output,
@@ -239,7 +240,7 @@ async fn settings(
             .collect(),
         apt_configuration: guest::apt_configuration(&prepared.proxy, &acquire),
         facts: HostFacts {
-            engine: engine.to_string(),
+            engine,
             accelerator: (engine == Engine::Qemu).then(|| accelerator.to_string()),
             base: BASE_REASON.to_owned(),
             engine_version: engine_version(engine, cancel).await,

@@ -41,6 +41,7 @@ pub(super) async fn run(args: DoctorArgs, environment: &Environment) -> Result<(
     let options = options(Facts {
         environment,
         engine: args.engine.unwrap_or_default(),
+        other_engines: true,
         accelerator: Request::Auto,
         cache: &cache_folder(environment)?,
         output: &args.output,
@@ -65,6 +66,7 @@ pub(super) async fn run(args: DoctorArgs, environment: &Environment) -> Result<(
 pub(super) struct Facts<'a> {
     pub environment: &'a Environment,
     pub engine: Engine,
+    pub other_engines: bool,
     pub accelerator: Request,
     pub cache: &'a Path,
     pub output: &'a Path,
@@ -91,6 +93,7 @@ pub(super) fn options(facts: Facts<'_>) -> Options {
         uid: rustix::process::getuid().as_raw(),
         login: variable("USER"),
         engine: facts.engine,
+        other_engines: facts.other_engines,
         accelerator: facts.accelerator,
         disk: vec![room("cache", facts.cache, CACHE_ROOM), room("output", facts.output, OUTPUT_ROOM)],
         memory: facts.memory,

@@ -1,14 +1,11 @@
 //! A qcow2 as a raw file: qemu-storage-daemon(1) with a FUSE export.
 
 use std::fs;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -58,15 +55,12 @@ impl Export {
     ) -> Result<Self> {
         let fail = || format!("cannot run `{PROGRAM}`");
         fs::write(raw, "").context(Kind::Host, || format!("cannot write {}", raw.display()))?;
-        let (ours, theirs) = StdUnixStream::pair().context(Kind::Host, fail)?;
-        ours.set_nonblocking(true).context(Kind::Host, fail)?;
-        let theirs = OwnedFd::from(theirs);
+        let (ours, theirs) = process::socket().context(Kind::Host, fail)?;
         let also = theirs.try_clone().context(Kind::Host, fail)?;
         let mut command = outer.command(PROGRAM, arguments(disk, raw)?);
         command.stdin(Stdio::from(theirs)).stdout(Stdio::from(also)).stderr(Stdio::piped());
         let mut daemon = process::spawn(command).await.context(Kind::Host, fail)?;
         let (stderr, mut reader) = Stderr::follow(daemon.stderr.take(), PROGRAM, events, template);
-        let ours = UnixStream::from_std(ours).context(Kind::Host, fail)?;
         let opened = tokio::select! {
             opened = tokio::time::timeout(START, Qmp::open(ours)) => opened,
             () = cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "stopped")),

@@ -9,7 +9,7 @@ use tokio::net::unix::pipe::Receiver;
 use crate::error::{Error, Result};
 
 /// Where it is read.
-pub(super) const PATH: &str = "/dev/kmsg";
+const PATH: &str = "/dev/kmsg";
 
 /// Longest record, bytes (`CONSOLE_EXT_LOG_MAX` of Linux).
 const RECORD: usize = 8192;
@@ -45,44 +45,36 @@ impl KernelLog {
     /// Waits for an error of the block device `name` (`loop0`) and returns its text. Cancel-safe.
     pub(super) async fn error_of(&mut self, name: &str) -> String {
         loop {
-            if let Some(text) = self.errors_so_far(name) {
+            if let Some(text) = first_error(name, |buffer| self.ready.try_read(buffer)) {
                 return text;
             }
-            // A wait is one only after this read has found nothing, too.
-            let mut buffer = [0; RECORD];
-            match self.ready.try_read(&mut buffer) {
-                Ok(count) => {
-                    if let Some(text) = device_error(&String::from_utf8_lossy(&buffer[..count]), name) {
-                        return text.to_owned();
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if let Err(error) = self.ready.readable().await {
-                        return format!("{PATH}: {error}");
-                    }
-                }
-                // The next read meets it again, and tells.
-                Err(_) => {}
+            if let Err(error) = self.ready.readable().await {
+                return format!("{PATH}: {error}");
             }
         }
     }
 
     /// Reads all that is there; returns the text of the first error of the block device `name`.
     pub(super) fn errors_so_far(&mut self, name: &str) -> Option<String> {
-        let mut buffer = [0; RECORD];
-        loop {
-            match self.file.read(&mut buffer) {
-                Ok(count) => {
-                    let record = String::from_utf8_lossy(&buffer[..count]);
-                    if let Some(text) = device_error(&record, name) {
-                        return Some(text.to_owned());
-                    }
+        first_error(name, |buffer| self.file.read(buffer))
+    }
+}
+
+/// Reads records until there are no more, or one tells of an error of `device`, and returns its text.
+fn first_error(device: &str, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Option<String> {
+    let mut buffer = [0; RECORD];
+    loop {
+        match read(&mut buffer) {
+            Ok(count) => {
+                let record = String::from_utf8_lossy(&buffer[..count]);
+                if let Some(text) = device_error(&record, device) {
+                    return Some(text.to_owned());
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                // Older records were overwritten before they were read: the next one comes.
-                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted) => {}
-                Err(error) => return Some(format!("{PATH}: {error}")),
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            // Older records were overwritten before they were read: the next one comes.
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted) => {}
+            Err(error) => return Some(format!("{PATH}: {error}")),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! The guest is the same system, booted by its own systemd with its services and its SSH server; only
 //! the kernel is the host's. It is kept apart from the host by name spaces: users (its root is
 //! nobody outside), mounts, processes, network, host name and control group, and by nspawn's seccomp
-//! filter; it has no device of the host, and its own device nodes do not open. Its disk is mounted by us, outside, and shown to it.
+//! filter; it has no device of the host, and its own device nodes do not open. Its disk is mounted by
+//! us, outside, and shown to it.
 //!
 //! ```text
 //! qcow2 -- qemu-storage-daemon (FUSE) -- loop device -- mount -- systemd-nspawn -- sshd

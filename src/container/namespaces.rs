@@ -39,6 +39,10 @@ const GROUP_PREFIX: &str = "visabuild-";
 /// How long everything in the name spaces may take to end.
 const END: Duration = Duration::from_secs(30);
 
+/// How often a control group is tried to be removed, and the time between: two seconds in all.
+const REMOVALS: u32 = 40;
+const BUSY: Duration = Duration::from_millis(50);
+
 /// A process that holds name spaces until its standard input closes.
 #[derive(Debug)]
 struct Holder {
@@ -169,7 +173,7 @@ impl NameSpaces {
 
     /// The network name space, as a path.
     pub(super) fn network(&self) -> PathBuf {
-        self.outer.process(self.pid, "ns/net")
+        self.network_of(self.pid)
     }
 
     /// The network name space of one of the processes in them, by its number there.
@@ -213,8 +217,14 @@ impl NameSpaces {
     pub(super) async fn close(self) {
         self.outer.close().await;
         let folder = format!("/proc/self/fd/{}/{}", self.group.parent.as_raw_fd(), self.group.name);
-        // What cannot be removed now is removed by the next run.
-        let _ = remove_group(Path::new(&folder));
+        // The kernel may still be busy with the last of its processes. What cannot be removed now is
+        // removed by the next run.
+        for _ in 0..REMOVALS {
+            match remove_group(Path::new(&folder)) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => tokio::time::sleep(BUSY).await,
+                Ok(()) | Err(_) => break,
+            }
+        }
     }
 }
 

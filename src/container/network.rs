@@ -1,13 +1,10 @@
 //! The guest's way to the network: slirp4netns(1), the same user-mode network as QEMU's, with the
 //! same addresses (10.0.2.2 is the host, 10.0.2.3 answers DNS) and DHCP.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
@@ -45,14 +42,12 @@ impl Network {
     /// slirp4netns cannot be run (kind host) or does not come up (kind build; its words are the cause).
     pub(super) async fn start(name_spaces: &NameSpaces, template: &str, events: &Events) -> Result<Self> {
         let fail = || format!("cannot run `{PROGRAM}`");
-        let (ours, theirs) = StdUnixStream::pair().context(Kind::Host, fail)?;
-        ours.set_nonblocking(true).context(Kind::Host, fail)?;
-        let mut ready = UnixStream::from_std(ours).context(Kind::Host, fail)?;
+        let (mut ready, theirs) = process::socket().context(Kind::Host, fail)?;
         let mut command = Command::new(PROGRAM);
         command.args([MTU, "--enable-sandbox", "--enable-seccomp", "--ready-fd=0", "--netns-type=path"]);
         command.arg(name_spaces.network()).arg(INTERFACE);
         // Its standard input is where it says that it is ready: the only descriptor that needs no plumbing.
-        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = process::spawn(command).await.context(Kind::Host, fail)?;
         let (stderr, mut reader) = Stderr::follow(child.stderr.take(), PROGRAM, events, template);
         let said = tokio::time::timeout(READY, ready.read_u8()).await;

@@ -13,7 +13,7 @@ use super::host::Host;
 use super::supervisor::{PROGRAM, Supervisor};
 use crate::error::{Error, Kind, Result};
 use crate::guest::Address;
-use crate::machine::{Ended, Start, Watch};
+use crate::machine::{Start, Watch, powered_off};
 
 /// How long nspawn may take to start the guest's first process.
 const START: Duration = Duration::from_secs(60);
@@ -87,26 +87,15 @@ impl Running {
     /// The guest is still running after `timeout`, ends in another way, its disk cannot be
     /// completed, or `cancel` fires; the container is stopped then.
     pub async fn shutdown(&self, timeout: Duration, cancel: &CancellationToken) -> Result<()> {
-        let ended = tokio::select! {
-            ended = self.watch.ended() => Ok(ended),
-            () = cancel.cancelled() => Err(Error::new(Kind::Interrupted, "the shutdown was stopped")),
-            () = tokio::time::sleep(timeout) => {
-                Err(Error::build(format!("the guest did not power off within {timeout:?}"))
-                    .hint("the serial log has what it was doing; `shutdown_timeout` gives it more time"))
-            }
-        };
-        let error = match (ended, self.host().await) {
-            (Ok(Ended::PoweredOff), Some(host)) => return host.complete(cancel).await,
-            (Ok(ended), host) => {
-                close(host).await;
-                Error::from(ended).context("the guest did not power off cleanly")
-            }
+        let powered_off = powered_off(async { Ok(self.watch.ended().await) }, timeout, cancel).await;
+        match (powered_off, self.host().await) {
+            (Ok(()), Some(host)) => host.complete(cancel).await,
+            (Ok(()), None) => Err(Error::build("the container's disk was given up before it was complete")),
             (Err(error), host) => {
                 close(host).await;
-                error
+                Err(error)
             }
-        };
-        Err(error)
+        }
     }
 
     /// Ends the container, whatever the guest does, and waits until nothing of it is left.

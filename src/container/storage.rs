@@ -15,7 +15,7 @@ use super::export::Export;
 use super::kernel_log::KernelLog;
 use super::namespaces::NameSpaces;
 use crate::error::{Context, Error, Kind, Result};
-use crate::machine::Ended;
+use crate::machine::{Ended, free};
 use crate::source::disk::{LastPartition, grow_last_partition};
 
 /// Where an ext4 file system has its superblock, bytes (Linux, Documentation/filesystems/ext4).
@@ -98,7 +98,7 @@ impl Storage {
     /// What it means that the kernel tells of a failed write: mostly that the host has no space.
     pub(super) fn lost_write(&self, reason: String) -> Ended {
         let path = self.export.disk.clone();
-        let free = rustix::fs::statvfs(&path).ok().map(|status| status.f_bavail.saturating_mul(status.f_frsize));
+        let free = free(&path);
         if free.is_some_and(|free| free < FULL) {
             Ended::DiskFull { path, free }
         } else {

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -192,10 +191,7 @@ async fn leader(notifications: &UnixDatagram) -> u32 {
 
 fn died(program: &'static str, status: std::io::Result<ExitStatus>, stderr: String) -> Ended {
     match status {
-        Ok(status) => match status.signal() {
-            Some(signal) => Ended::Killed { program, signal, stderr },
-            None => Ended::Exited { program, code: status.code().unwrap_or(-1), stderr },
-        },
-        Err(error) => Ended::Exited { program, code: -1, stderr: error.to_string() },
+        Ok(status) => Ended::of(program, Some(status), stderr),
+        Err(error) => Ended::of(program, None, error.to_string()),
     }
 }

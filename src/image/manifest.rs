@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::Checksums;
+use crate::engine::Engine;
 use crate::plan::{Stage, Step};
 use crate::template::{ChosenAlternative, Text};
 
@@ -70,8 +71,8 @@ pub struct LayerRecord {
     pub template: String,
     /// Its fingerprint.
     pub fingerprint: String,
-    /// What booted it (`qemu`, `nspawn`); nothing did for a base.
-    pub engine: Option<String>,
+    /// What booted it; nothing did for a base.
+    pub engine: Option<Engine>,
     /// When it was built, RFC 3339, UTC.
     pub created: String,
     /// Wall time of its building, seconds.
@@ -123,8 +124,8 @@ impl Inputs {
 /// Facts of the host.
 #[derive(Debug, Clone, Serialize)]
 pub struct HostFacts {
-    /// What booted the image to seal it: `qemu` or `nspawn`.
-    pub engine: String,
+    /// What booted the image to seal it.
+    pub engine: Engine,
     /// `kvm` or `tcg`, of the engine `qemu`.
     pub accelerator: Option<String>,
     /// How the base disk was made, and why so.

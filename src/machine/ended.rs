@@ -1,7 +1,9 @@
 //! Why a machine ended, or can no longer go on.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use crate::error::{Error, Kind};
 
@@ -79,6 +81,14 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// How `program` ended by its exit status; none is known where it could not be waited for.
+    pub(crate) fn of(program: &'static str, status: Option<ExitStatus>, stderr: String) -> Self {
+        match status.and_then(|status| status.signal()) {
+            Some(signal) => Self::Killed { program, signal, stderr },
+            None => Self::Exited { program, code: status.and_then(|status| status.code()).unwrap_or(-1), stderr },
+        }
+    }
+
     fn stderr(&self) -> Option<&str> {
         match self {
             Self::Exited { stderr, .. } | Self::Killed { stderr, .. } | Self::Paused { stderr, .. } => Some(stderr),
@@ -98,6 +108,12 @@ impl Ended {
             _ => None,
         }
     }
+}
+
+/// Free space of the file system that holds `path`, bytes.
+pub(crate) fn free(path: &Path) -> Option<u64> {
+    let status = rustix::fs::statvfs(path).ok()?;
+    Some(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
 impl fmt::Display for Ended {

@@ -9,6 +9,8 @@
 
 pub use config::{Accelerator, Boot, Config, Display, Drive, Firmware, Format};
 pub use ended::Ended;
+pub(crate) use ended::free;
+pub(crate) use running::powered_off;
 pub use running::{PowerOff, Running, Start};
 pub use seed::{Seed, build_user_data, write_seed, write_seed_folder};
 pub use size::size_to_host;

@@ -215,22 +215,10 @@ impl Running {
             }
             Ok(self.watch.ended().await)
         };
-        let result = tokio::select! {
-            ended = ended => ended,
-            () = cancel.cancelled() => Err(Error::new(Kind::Interrupted, "the shutdown was stopped")),
-            () = tokio::time::sleep(timeout) => {
-                Err(Error::build(format!("the guest did not power off within {timeout:?}"))
-                    .hint("the serial log has what it was doing; `shutdown_timeout` gives it more time"))
-            }
-        };
-        match result {
-            Ok(Ended::PoweredOff) => {
+        match powered_off(ended, timeout, cancel).await {
+            Ok(()) => {
                 self.watch.gone().await;
                 Ok(())
-            }
-            Ok(ended) => {
-                self.stop().await;
-                Err(Error::from(ended).context("the guest did not power off cleanly"))
             }
             Err(error) => {
                 self.stop().await;
@@ -251,6 +239,29 @@ impl Running {
             self.stop.cancel();
             self.watch.gone().await;
         }
+    }
+}
+
+/// Waits for a guest that is told to power off; `ended` says how its machine ended.
+///
+/// # Errors
+/// It takes longer than `timeout`, ends in another way, or `cancel` fires.
+pub(crate) async fn powered_off(
+    ended: impl Future<Output = Result<Ended>>,
+    timeout: Duration,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let ended = tokio::select! {
+        ended = ended => ended?,
+        () = cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "the shutdown was stopped")),
+        () = tokio::time::sleep(timeout) => {
+            return Err(Error::build(format!("the guest did not power off within {timeout:?}"))
+                .hint("the serial log has what it was doing; `shutdown_timeout` gives it more time"));
+        }
+    };
+    match ended {
+        Ended::PoweredOff => Ok(()),
+        ended => Err(Error::from(ended).context("the guest did not power off cleanly")),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Follows a running QEMU and finds out why it ended or can no longer go on.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::ended::QEMU;
+use super::ended::{QEMU, free};
 use super::qmp::{Qmp, QmpEvent};
 use super::{Ended, Reporter, Stderr};
 use crate::process;
@@ -92,12 +91,6 @@ impl Facts {
     }
 }
 
-/// Free space of the file system that holds `path`, bytes.
-fn free(path: &std::path::Path) -> Option<u64> {
-    let status = rustix::fs::statvfs(path).ok()?;
-    Some(status.f_bavail.saturating_mul(status.f_frsize))
-}
-
 /// What reads QEMU's output, each to its end.
 pub(super) struct Readers {
     pub events: JoinHandle<Option<String>>,
@@ -136,10 +129,9 @@ pub(super) async fn supervise(mut child: Child, mut readers: Readers, facts: Fac
 
 /// Why QEMU ended, from its exit status and the reason that it gave (QMP `ShutdownCause`).
 fn classify(status: Option<ExitStatus>, shutdown: Option<&str>, stderr: String) -> Ended {
-    match (status.and_then(|status| status.signal()), status.and_then(|status| status.code())) {
-        (Some(signal), _) => Ended::Killed { program: QEMU, signal, stderr },
-        (None, Some(0)) if shutdown == Some("guest-shutdown") => Ended::PoweredOff,
-        (None, code) => Ended::Exited { program: QEMU, code: code.unwrap_or(-1), stderr },
+    match Ended::of(QEMU, status, stderr) {
+        Ended::Exited { code: 0, .. } if shutdown == Some("guest-shutdown") => Ended::PoweredOff,
+        ended => ended,
     }
 }
 
@@ -147,6 +139,7 @@ fn classify(status: Option<ExitStatus>, shutdown: Option<&str>, stderr: String) 
 mod tests {
     use super::*;
     use crate::machine::Watch;
+    use std::os::unix::process::ExitStatusExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{UnixListener, UnixStream};
 

@@ -34,8 +34,7 @@ pub(super) fn ensure<'a>(
         let booted = Prepared::new(context, stage, start)?.boot(&mut timings).await?;
         let connected = booted.connect(&mut timings).await?;
         connected.provision(&stage.steps, &mut timings).await?.close(&mut timings).await?;
-        let engine = Some(context.settings.engine.to_string());
-        let info = LayerInfo { engine, ..info(&stage.name, Some(&below), &timings) };
+        let info = LayerInfo { engine: Some(context.settings.engine), ..info(&stage.name, Some(&below), &timings) };
         let layer = store.put(&key, &disk, &info)?;
         context.mark_built(&key);
         Ok(layer)

@@ -156,7 +156,7 @@ fn record(template: &str, fingerprint: &str, layer: &Layer) -> LayerRecord {
     LayerRecord {
         template: template.to_owned(),
         fingerprint: fingerprint.to_owned(),
-        engine: layer.info.engine.clone(),
+        engine: layer.info.engine,
         created: rfc3339(layer.info.created),
         seconds: layer.info.seconds,
         timings: Timing::list(&layer.info.phases),

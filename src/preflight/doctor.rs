@@ -41,6 +41,8 @@ pub struct Options {
     pub login: String,
     /// The engine asked for.
     pub engine: Engine,
+    /// Say too whether an engine that was not asked for could run.
+    pub other_engines: bool,
     /// The accelerator asked for, of the engine `qemu`.
     pub accelerator: Request,
     /// Disk space that a build takes.
@@ -75,10 +77,11 @@ pub async fn examine(options: &Options) -> Result<Vec<Finding>> {
 
     let mut findings = match options.engine {
         Engine::Qemu => {
-            vec![
-                accelerator::examine(options.accelerator, &detection),
-                nspawn::possible(&options.search_path, &host).await,
-            ]
+            let mut findings = vec![accelerator::examine(options.accelerator, &detection)];
+            if options.other_engines {
+                findings.push(nspawn::possible(&options.search_path, &host).await);
+            }
+            findings
         }
         Engine::Nspawn => nspawn::examine(&options.search_path, &host).await,
     };
