@@ -21,3 +21,4 @@ pub mod provision;
 pub mod report;
 pub mod source;
 pub mod template;
+pub mod verify;

@@ -1,0 +1,4 @@
+//! Boots an image as the cloud would and proves a platform's contract.
+
+pub mod contract;
+pub mod report;
