@@ -11,6 +11,7 @@ mod json;
 mod log;
 mod plain;
 mod terminal;
+pub mod verification;
 
 /// Seconds for people: `8.3 s`, `2 min 05 s`, `1 h 02 min`.
 pub fn duration(seconds: f64) -> String {

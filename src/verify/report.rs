@@ -75,6 +75,7 @@ pub struct CheckReport {
     /// The boot that it was made in.
     pub boot: Option<String>,
     /// What came out.
+    #[serde(flatten)]
     pub outcome: Outcome,
     /// Wall time, seconds.
     pub seconds: f64,
