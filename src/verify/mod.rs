@@ -1,4 +1,5 @@
 //! Boots an image as the cloud would and proves a platform's contract.
 
 pub mod contract;
+pub mod guacamole;
 pub mod report;
