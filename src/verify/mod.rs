@@ -2,4 +2,7 @@
 
 pub mod contract;
 pub mod guacamole;
+pub mod ports;
 pub mod report;
+pub mod token;
+pub mod web;
