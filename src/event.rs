@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+pub(crate) use redact::RESERVED;
 pub use redact::Redactor;
 
 mod redact;

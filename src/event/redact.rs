@@ -12,7 +12,7 @@ use super::Event;
 const MASK: &str = "‹secret›";
 
 /// Everything but RFC 3986's unreserved characters.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Replaces known secrets in text, also in the forms that shells, URLs and encoders give them:
 /// plain, base64, URL-encoded, single-quoted for a shell, and as a JSON string.

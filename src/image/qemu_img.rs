@@ -23,8 +23,35 @@ pub struct Info {
     pub virtual_size: u64,
     /// Size on the host's disk, bytes.
     pub actual_size: u64,
-    /// The file that it lies on.
+    /// The file that it lies on, as its header names it.
     pub backing_filename: Option<String>,
+    /// The same, with the image's own folder before it if it is relative.
+    pub full_backing_filename: Option<String>,
+    /// Whether it cannot be read without a key.
+    #[serde(default)]
+    pub encrypted: bool,
+    /// Its internal snapshots, which a conversion leaves behind.
+    #[serde(default)]
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// An internal snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+}
+
+/// What `qemu-img check` found of an image's metadata.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Faults {
+    /// Places where the metadata is wrong, also data that lie behind the file's end.
+    pub corruptions: u64,
+    /// Clusters that nothing refers to: space lost, no harm.
+    pub leaks: u64,
+    /// Checks that could not be made.
+    pub check_errors: u64,
 }
 
 /// How an overlay keeps its data: in pieces of 4 KiB, the block of ext4, so that a block that is
@@ -74,8 +101,42 @@ pub async fn convert_flat(
     phase: &Phase,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let mut args: Vec<OsString> = ["convert", "-p", "-c", "-W", "-m", "16", "-O", "qcow2", "-o"].map(Into::into).into();
-    args.push(format!("compression_type={compression}").into());
+    let compression = format!("compression_type={compression}");
+    convert(&["-c", "-O", "qcow2", "-o", &compression], source, target, phase, cancel).await
+}
+
+/// Copies the content of `source`, an image of `format`, to the raw file `target`, which stays sparse
+/// where 4 KiB are zero.
+///
+/// # Errors
+/// There is no space left (kind host), or qemu-img cannot read the image (kind verification).
+pub async fn convert_raw(
+    source: &Path,
+    format: &str,
+    target: &Path,
+    phase: &Phase,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let options = ["-f", format, "-O", "raw", "-S", "4k"];
+    convert(&options, source, target, phase, cancel).await.map_err(|error| match error.kind() {
+        Kind::Build if error.chain().iter().any(|cause| cause.contains(NO_SPACE)) => error.of_kind(Kind::Host),
+        Kind::Build => error.of_kind(Kind::Verification),
+        _ => error,
+    })
+}
+
+/// strerror(3) of ENOSPC; qemu-img does not translate it.
+const NO_SPACE: &str = "No space left on device";
+
+async fn convert(
+    options: &[&str],
+    source: &Path,
+    target: &Path,
+    phase: &Phase,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let mut args: Vec<OsString> = ["convert", "-p", "-W", "-m", "16"].map(Into::into).into();
+    args.extend(options.iter().map(Into::into));
     args.extend([source.into(), target.into()]);
     let run = Run::new(QEMU_IMG, args);
     run.lines(cancel, |stream, line| match percent(line) {
@@ -83,6 +144,28 @@ pub async fn convert_flat(
         None => phase.output(stream, line),
     })
     .await
+}
+
+/// Looks for faults in the metadata of a qcow2, without repairing them.
+///
+/// # Errors
+/// qemu-img cannot even open it.
+pub async fn faults(image: &Path, cancel: &CancellationToken) -> Result<Faults> {
+    let args = ["check", "-U", "-f", "qcow2", "--output=json"].map(OsString::from);
+    let mut json = Vec::new();
+    let run = Run::new(QEMU_IMG, args.into_iter().chain([image.into()]));
+    let ended = run
+        .lines(cancel, |stream, line| {
+            if stream == Stream::Stdout {
+                json.push(line.to_owned());
+            }
+        })
+        .await;
+    // It fails where it finds faults, too, but then it tells them.
+    serde_json::from_str(&json.join("\n")).or_else(|error| {
+        ended?;
+        Err(error).context(Kind::Build, || format!("qemu-img check of {}", image.display()))
+    })
 }
 
 /// Checks the metadata of a qcow2.
