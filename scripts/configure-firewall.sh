@@ -1,6 +1,6 @@
 #!/bin/bash
-# Admits only some addresses to the three ports that VISA uses, none of which has an authentication
-# of its own beyond VISA's. Off by default: a site's security groups usually do this.
+# Admits only some addresses to the ports that VISA uses: three that have no authentication of their own beyond
+# VISA's, and those of the packages visa-files and visa-print. Off by default: a site's security groups usually do this.
 #
 #   ALLOWED_SOURCES   addresses and networks (IPv4, IPv6), separated by commas or white space; empty: no firewall
 set -euo pipefail
@@ -60,7 +60,7 @@ END
         type filter hook input priority filter; policy accept;
         # guacd reaches this machine's own RDP port by the machine's outside address: that goes over lo.
         iifname "lo" accept
-        tcp dport { 3389, 4822, 8888 } jump visa_ports
+        tcp dport { 3389, 4822, 8888, 8090, 8091 } jump visa_ports
     }
 
     chain visa_ports {

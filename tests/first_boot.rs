@@ -392,14 +392,38 @@ fn an_invalid_key_changes_nothing_and_says_why() {
     }
 }
 
-#[test]
-fn waiting_for_the_owner_ends_with_what_a_service_needs() {
-    let instance = Instance::with_meta(&json!({}));
+/// What wait-for-owner prints, once there is an owner, of an instance that the cloud describes so.
+fn what_services_get(meta_data: &Value) -> String {
+    let instance = Instance::new(meta_data);
     let output = instance.script(
         "wait-for-owner",
         "mkdir -p \"$VISA_ROOT/run/visa\"; printf 'OWNER=alice\\nINSTANCE_ID=7\\n' >\"$VISA_ROOT/run/visa/instance.env\"",
     );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let expected = "OWNER=alice\nOWNER_UID=1500\nOWNER_GID=1500\nOWNER_HOME=/nfs/alice\nINSTANCE_ID=7\n";
-    assert_eq!(String::from_utf8(output.stdout).unwrap().replace("''", ""), expected);
+    String::from_utf8(output.stdout).unwrap().replace("''", "")
+}
+
+#[test]
+fn waiting_for_the_owner_ends_with_what_a_service_needs() {
+    let expected = "OWNER=alice\nOWNER_UID=1500\nOWNER_GID=1500\nOWNER_HOME=/nfs/alice\nINSTANCE_ID=7\nSERVER_UUID=\n";
+    assert_eq!(what_services_get(&json!({})), expected);
+}
+
+#[test]
+fn the_servers_uuid_is_the_clouds_and_nothing_else() {
+    let uuid = "0b6fa1c2-7d3e-4f58-9a10-2c4d6e8f0a1b";
+    let cases = [
+        (json!({ "instance-id": uuid, "uuid": "another", "meta": { "instance-id": "the users own" } }), uuid),
+        (json!({ "uuid": uuid }), uuid),
+        (json!({ "instance-id": "iid-local01" }), "iid-local01"),
+        (json!({ "meta": { "uuid": uuid } }), ""),
+        (json!({ "instance-id": "a; reboot" }), ""),
+        (json!({ "instance-id": "a\r\nx-other: 1" }), ""),
+        (json!({ "instance-id": null }), ""),
+        (json!([1]), ""),
+    ];
+    for (meta_data, expected) in cases {
+        let told = what_services_get(&meta_data);
+        assert!(told.ends_with(&format!("\nSERVER_UUID={expected}\n")), "{meta_data}: {told}");
+    }
 }

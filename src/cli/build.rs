@@ -231,7 +231,7 @@ async fn settings(
         accelerator,
         insisted: Sizes { cpus: args.cpus, memory: args.memory },
         display: if args.project.not_headless { Display::Window } else { Display::Headless },
-        environment: guest::environment(&prepared.proxy, prepared.pip_index.as_ref()),
+        environment: guest::environment(&prepared.proxy, prepared.pip_index.as_ref(), prepared.npm_registry.as_ref()),
         certificates: prepared
             .certificates
             .certificates

@@ -17,7 +17,11 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const HOST: &str = "10.0.2.2";
 
 /// The environment of every shell step.
-pub(super) fn environment(proxy: &Proxy, pip_index: Option<&Index>) -> Vec<(String, Text)> {
+pub(super) fn environment(
+    proxy: &Proxy,
+    pip_index: Option<&Index>,
+    npm_registry: Option<&Index>,
+) -> Vec<(String, Text)> {
     let mut variables: Vec<(&str, String)> = vec![
         ("DEBIAN_FRONTEND", "noninteractive".to_owned()),
         ("LC_ALL", "C.UTF-8".to_owned()),
@@ -39,6 +43,9 @@ pub(super) fn environment(proxy: &Proxy, pip_index: Option<&Index>) -> Vec<(Stri
     }
     if let Some(index) = pip_index {
         variables.push(("PIP_INDEX_URL", seen_by_guest(index.url.expose_secret())));
+    }
+    if let Some(registry) = npm_registry {
+        variables.push(("npm_config_registry", seen_by_guest(registry.url.expose_secret())));
     }
     variables.into_iter().map(|(name, value)| (name.to_owned(), text(name, value))).collect()
 }
@@ -99,7 +106,11 @@ mod tests {
     #[test]
     fn a_proxy_is_given_in_both_cases_and_only_when_there_is_one() {
         let names = |proxy: &Proxy| -> Vec<String> {
-            environment(proxy, None).into_iter().map(|(name, _)| name).filter(|name| name.contains("roxy")).collect()
+            environment(proxy, None, None)
+                .into_iter()
+                .map(|(name, _)| name)
+                .filter(|name| name.contains("roxy"))
+                .collect()
         };
         assert!(names(&Proxy::default()).is_empty());
         let proxy = Proxy { url: Some("http://p:1".to_owned()), no_proxy: None };
@@ -109,9 +120,21 @@ mod tests {
     #[test]
     fn credentials_make_a_variable_a_secret() {
         let proxy = Proxy { url: Some("http://u:p@p:1".to_owned()), no_proxy: None };
-        let (_, value) = environment(&proxy, None).into_iter().find(|(name, _)| name == "http_proxy").unwrap();
+        let (_, value) = environment(&proxy, None, None).into_iter().find(|(name, _)| name == "http_proxy").unwrap();
         assert_eq!((value.masked(), value.plain()), ("http://p:1", "http://u:p@p:1"));
         assert!(!value.secrets().is_empty());
+
+        let index = |url: &str| Index { url: url.into(), origin: String::new() };
+        let (pip, npm) = (index("https://u:p@pip.example/"), index("http://u:p@localhost:4873/"));
+        let variables = environment(&Proxy::default(), Some(&pip), Some(&npm));
+        for (name, masked, plain) in [
+            ("PIP_INDEX_URL", "https://pip.example/", "https://u:p@pip.example/"),
+            ("npm_config_registry", "http://10.0.2.2:4873/", "http://u:p@10.0.2.2:4873/"),
+        ] {
+            let (_, value) = variables.iter().find(|(found, _)| found == name).unwrap();
+            assert_eq!((value.masked(), value.plain()), (masked, plain));
+            assert!(!value.secrets().is_empty());
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
 use crate::pam_key::{self, PamKey};
 use crate::plan::{OwnScripts, Plan};
 use crate::preflight::certificates::{self, Certificates};
-use crate::preflight::pip;
 use crate::preflight::reach::{Choice, Prober, Proxy};
+use crate::preflight::{npm, pip};
 use crate::source::apt::{self, Mirrors};
 use crate::source::{boot_loader, bootstrap};
 use crate::template::{self, Alternatives, ChosenAlternative, Inputs, Project, Value};
@@ -44,6 +44,7 @@ pub(super) struct Prepared {
     pub proxy: Proxy,
     pub mirrors: Result<Mirrors>,
     pub pip_index: Option<pip::Index>,
+    pub npm_registry: Option<pip::Index>,
     pub certificates: Certificates,
 }
 
@@ -78,9 +79,23 @@ impl Prepared {
         let engine = project.as_ref().and_then(Project::engine);
         let plan = Plan::new(&resolved, own_scripts(), args.lock_root)?;
         let pip_index = pip::host_index(environment);
-        let hidden = hidden(password.as_ref(), &proxy, mirrors.as_ref().ok(), pip_index.as_ref());
+        let npm_registry = npm::host_registry(environment);
+        let indexes = pip_index.iter().chain(&npm_registry);
+        let hidden = hidden(password.as_ref(), &proxy, mirrors.as_ref().ok(), indexes);
         let secrets = secrets(password, args.pam_public.as_deref())?;
-        Ok(Self { plan, engine, root: resolved.root, key, secrets, hidden, proxy, mirrors, pip_index, certificates })
+        Ok(Self {
+            plan,
+            engine,
+            root: resolved.root,
+            key,
+            secrets,
+            hidden,
+            proxy,
+            mirrors,
+            pip_index,
+            npm_registry,
+            certificates,
+        })
     }
 
     /// Facts of the host that stand beside a plan and are not part of its fingerprints.
@@ -270,14 +285,14 @@ fn nothing_reachable(alternative: &Alternatives, outcomes: &[crate::preflight::r
 }
 
 /// What must never be shown: the password, and credentials in URLs.
-fn hidden(
+fn hidden<'a>(
     password: Option<&SecretString>,
     proxy: &Proxy,
     mirrors: Option<&Mirrors>,
-    pip_index: Option<&pip::Index>,
+    indexes: impl Iterator<Item = &'a pip::Index>,
 ) -> Vec<SecretString> {
     let mut hidden: Vec<SecretString> = password.into_iter().cloned().collect();
-    let urls = proxy.url.iter().cloned().chain(pip_index.map(|index| index.url.expose_secret().to_owned()));
+    let urls = proxy.url.iter().cloned().chain(indexes.map(|index| index.url.expose_secret().to_owned()));
     let mut credentials: Vec<String> = urls.filter_map(|url| credentials::split(&url).1.map(str::to_owned)).collect();
     let mirrors = mirrors.into_iter().flat_map(|mirrors| std::iter::once(&mirrors.main).chain(&mirrors.security));
     credentials.extend(mirrors.filter_map(apt::Mirror::credentials).map(|text| text.expose_secret().to_owned()));
