@@ -123,6 +123,19 @@ pub enum Event {
         /// The sentence.
         text: String,
     },
+    /// An image was verified against its contract.
+    Verified {
+        /// Template name.
+        template: String,
+        /// The contract's name.
+        contract: String,
+        /// Checks that passed.
+        passed: usize,
+        /// Checks that failed.
+        failed: usize,
+        /// Checks that could not be made.
+        not_run: usize,
+    },
     /// A finished image.
     Artifact {
         /// Template name.

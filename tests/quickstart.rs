@@ -78,7 +78,9 @@ impl System {
     /// A system without KVM where everything is installed but the programs `without`.
     fn new(os_release: &str, qemu: &str, without: &[&str]) -> Self {
         let system = Self { root: tempfile::tempdir().unwrap() };
-        for folder in ["bin", "etc/apt/sources.list.d", "proc", "dev", "usr/include", "usr/share/keyrings"] {
+        for folder in
+            ["bin", "etc/apt/sources.list.d", "proc", "dev", "usr/include", "usr/share/keyrings", "usr/share/OVMF"]
+        {
             std::fs::create_dir_all(system.path(folder)).unwrap();
         }
         system.write("etc/os-release", os_release);

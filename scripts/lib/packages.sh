@@ -19,6 +19,7 @@ BUILD_PACKAGES=(
   mmdebstrap=mmdebstrap
   e2fsprogs=mke2fs
   gpgv=gpgv
+  ovmf=/usr/share/OVMF
   ca-certificates=update-ca-certificates:update-ca-trust
   debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg:/usr/share/keyrings/debian-archive-keyring.pgp
   gcc=cc

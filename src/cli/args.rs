@@ -21,13 +21,19 @@ const AFTER_HELP: &str = "\
 No command means build: `visabuild -pp key.pub -rp pw` builds every template of config.yml.
 Short spellings: -pp PATH, -rp PW, -hp URL, -np HOSTS, -nh (see `visabuild build --help`).
 Exit codes: 0 done; 2 the call or a file is wrong; 3 the host cannot do it; 4 the build failed;
-130 interrupted; 143 terminated.";
+5 verification failed; 130 interrupted; 143 terminated.";
 
 const BUILD_HELP: &str = "\
 Short spellings: -pp PATH = --pam-public, -rp PW = --root-password, -hp URL = --http-proxy,
 -np HOSTS = --no-proxy, -nh = --not-headless.
 Results: OUTPUT/TEMPLATE/TEMPLATE.qcow2, TEMPLATE.manifest.json, build.log, serial.log; after a
 failure OUTPUT/TEMPLATE/failure/.";
+
+const VERIFY_HELP: &str = "\
+The image is never written to: it is read, and booted through overlays that are thrown away.
+Secrets are given as to the build: what is given is looked for on every byte of the disk.
+Exit codes: 0 no check failed, and all were made but those that need a value which was not given;
+5 one failed or could not be made; 2 the call or a file is wrong; 3 the host cannot do it.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -39,6 +45,9 @@ pub enum Command {
     Validate(ProjectArgs),
     /// Show what would be built, with fingerprints
     Plan(PlanArgs),
+    /// Boot an image as the cloud would, and prove that it keeps its platform's contract
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyArgs),
     /// Say whether this host can build, and what is missing
     Doctor(DoctorArgs),
 }
@@ -114,6 +123,9 @@ pub struct BuildArgs {
     /// Memory of a virtual build machine, MiB [default: the template's, or sized to the host]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(512..))]
     pub memory: Option<u64>,
+    /// Publish images without verifying them
+    #[arg(long)]
+    pub no_verify: bool,
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -126,6 +138,77 @@ pub struct BuildArgs {
     /// Compression of the qcow2: zstd (QEMU 5.1 and newer) or zlib
     #[arg(long, value_name = "TYPE", env = "VISABUILD_COMPRESSION")]
     pub compression: Option<Compression>,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A qcow2 or raw image, or a template whose image is in the results
+    #[arg(value_name = "IMAGE|TEMPLATE")]
+    pub subject: PathBuf,
+    /// Project folder of a template
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    pub directory: PathBuf,
+    /// Folder of the results of a template [default: DIR/builds]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// What it must keep: a contract's name, or a file [default: what its manifest says, else visa]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub contract: Option<String>,
+    /// Make these checks only: ids, or areas such as GUAC
+    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Leave these checks out
+    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
+    pub skip: Vec<String>,
+    /// Components that the image must have, such as jupyter
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub require: Vec<String>,
+    /// The report as JSON on standard output instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Write the report as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the report as one HTML file, with pictures of the desktop
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the pictures of the desktop into this folder, as PNG
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
+    /// Show every check, also those that passed
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Accept an image that lies on another file (a backing file), which is then read as well
+    #[arg(long)]
+    pub allow_backing: bool,
+    /// Keep overlays, metadata and serial logs, and say where
+    #[arg(long)]
+    pub keep: bool,
+    /// Root's password as it was given to the build
+    #[arg(long, value_name = "PW", env = "VISA_ROOT_PASSWORD", hide_env_values = true)]
+    pub root_password: Option<SecretString>,
+    /// File whose first line is root's password
+    #[arg(long, value_name = "PATH", conflicts_with = "root_password")]
+    pub root_password_file: Option<PathBuf>,
+    /// Proxy of the build, whose credentials must not be in the image
+    #[arg(long, value_name = "URL", env = "VISA_HTTP_PROXY", hide_env_values = true)]
+    pub http_proxy: Option<String>,
+    /// File with further secrets that must not be in the image, one a line
+    #[arg(long, value_name = "PATH")]
+    pub secrets_file: Option<PathBuf>,
+    /// How the instance's processor is made
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "auto", env = "VISABUILD_ACCEL")]
+    pub accel: AcceleratorChoice,
+    /// CPUs of an instance [default: the host's for the first boot, a share of them for the others]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub cpus: Option<u32>,
+    /// Boots at a time [default: as many as the host has CPUs and memory for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub jobs: Option<u8>,
+    /// Memory of an instance, MiB [default: 3072]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(512..))]
+    pub memory: Option<u64>,
 }
 
 /// Options of `plan`.

@@ -1,5 +1,6 @@
 //! `visabuild build`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use crate::event::{Events, Level, Redactor, Subscriber};
 use crate::image::Compression;
 use crate::image::manifest::HostFacts;
 use crate::machine::{self, Accelerator, Display};
-use crate::pipeline::{self, Artifact, Results, Settings, Sizes};
+use crate::pipeline::{self, Artifact, Results, Settings, Sizes, Target, Verifier};
+use crate::plan::{Plan, Stage};
 use crate::preflight::accelerator::{self, Request};
 use crate::preflight::{self, Finding, State};
 use crate::process::Run;
@@ -27,6 +29,8 @@ use crate::report::{JsonLines, PlainLines, TemplateLogs, Terminal, size};
 use crate::source::apt::{Acquire, Mirrors};
 use crate::source::bootstrap;
 use crate::source::keyring::Pinned;
+use crate::verify::disk::scan::Secret;
+use crate::verify::{self, contract::Contract};
 
 /// Why the base disk is made by bootstrap, for the output and the manifest.
 const BASE_REASON: &str = "bootstrap: the only way that this version has";
@@ -34,12 +38,13 @@ const BASE_REASON: &str = "bootstrap: the only way that this version has";
 /// Builds the selected templates and those they extend.
 pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Signals) -> Result<()> {
     let prepared = Prepared::new(&args.project, environment, false, signals.cancel()).await?;
+    let targets = if args.no_verify { BTreeMap::new() } else { targets(&prepared.plan, &args.project.templates)? };
     let detection = accelerator::detect();
     let engine = args.engine.or(prepared.engine).unwrap_or_default();
     let accelerator = match engine {
-        Engine::Qemu => accelerator::choose(request(args.accel), &detection)?,
-        // Not used, and so not refused.
-        Engine::Nspawn => Accelerator::Tcg,
+        Engine::Nspawn if targets.is_empty() => Accelerator::Tcg,
+        // An image is always verified in QEMU.
+        Engine::Qemu | Engine::Nspawn => accelerator::choose(request(args.accel), &detection)?,
     };
     let output = std::path::absolute(args.output.clone().unwrap_or_else(|| prepared.root.join("builds")))
         .context(Kind::Usage, || "the output folder has no usable name")?;
@@ -57,8 +62,20 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
         compression: args.compression.unwrap_or(Compression::Zstd),
         secrets: prepared.secrets.clone(),
     };
-    let artifacts = match pipeline::unchanged(&prepared.plan, &results, &events)? {
-        Some(artifacts) => artifacts,
+    let verifier = (!targets.is_empty()).then(|| verifier(&args, &prepared, targets, accelerator));
+    let unchanged = pipeline::unchanged(&prepared.plan, &results, &events)?;
+    if let Some(verifier) = &verifier
+        && !unchanged.as_ref().is_some_and(|artifacts| verifier.have_verified(&prepared.plan, artifacts, &results))
+    {
+        let boots = verifier.targets.values().flat_map(|target| &target.contract.boots);
+        super::verify::possible(boots, environment)?;
+    }
+    let artifacts = match unchanged {
+        Some(artifacts) => {
+            verify_unchanged(&prepared, &artifacts, verifier.as_ref(), &results, &work, &events, signals.cancel())
+                .await?;
+            artifacts
+        }
         None => {
             match engine {
                 Engine::Qemu => events.info(None, format!("accelerator: {accelerator} ({})", detection.reason)),
@@ -70,14 +87,71 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
             }
             events.info(None, format!("base disk: {BASE_REASON}"));
             check_host(engine, &args, &prepared, &results, environment, &events).await?;
-            let settings = settings(&args, &prepared, results, (engine, accelerator), signals.cancel()).await?;
-            pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?
+            let settings =
+                settings(&args, &prepared, results, verifier, (engine, accelerator), signals.cancel()).await?;
+            let artifacts = pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?;
+            let (verifier, results) = (settings.verifier.as_ref(), &settings.results);
+            verify_unchanged(&prepared, &artifacts, verifier, results, &work, &events, signals.cancel()).await?;
+            artifacts
         }
     };
     if !args.project.json {
         print(&summary(&artifacts));
     }
     Ok(())
+}
+
+/// What is verified: the templates that were named, and of the others those that no other extends.
+fn targets(plan: &Plan, named: &[String]) -> Result<BTreeMap<String, Target>> {
+    let is_parent = |name: &str| plan.stages.iter().any(|stage| stage.parent.as_deref() == Some(name));
+    let wanted = |stage: &&Stage| !is_parent(&stage.name) || named.contains(&stage.name);
+    let mut targets = BTreeMap::new();
+    for stage in plan.stages.iter().filter(wanted) {
+        let Some(wanted) = &stage.verification else { continue };
+        let explained = |error: Error| error.context(format!("`verify` of template `{}`", stage.name));
+        let contract = Contract::find(&wanted.contract).map_err(explained)?;
+        let selected = contract.choose(&[], &wanted.skip).map_err(explained)?;
+        let required = contract.components(wanted.require.iter()).map_err(explained)?;
+        targets.insert(stage.name.clone(), Target { source: wanted.contract.clone(), contract, selected, required });
+    }
+    Ok(targets)
+}
+
+fn verifier(
+    args: &BuildArgs,
+    prepared: &Prepared,
+    targets: BTreeMap<String, Target>,
+    accelerator: Accelerator,
+) -> Verifier {
+    let secrets = prepared.hidden.iter().enumerate().map(|(number, value)| Secret {
+        name: if number == 0 && prepared.root_password.is_some() { "root password" } else { "credentials" }.to_owned(),
+        value: value.clone(),
+    });
+    Verifier {
+        targets,
+        root_password: prepared.root_password.clone(),
+        secrets: secrets.collect(),
+        accelerator,
+        cpus: args.cpus,
+        memory: verify::LEAST_MEMORY.max(args.memory.unwrap_or_default()),
+    }
+}
+
+async fn verify_unchanged(
+    prepared: &Prepared,
+    artifacts: &[Artifact],
+    verifier: Option<&Verifier>,
+    results: &Results,
+    work: &WorkFolder,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    match verifier {
+        Some(verifier) => {
+            pipeline::verify_unchanged(&prepared.plan, artifacts, (verifier, results), work, (events, cancel)).await
+        }
+        None => Ok(()),
+    }
 }
 
 /// Options of virtual machines that a container has no use for.
@@ -99,7 +173,7 @@ fn nspawn_is_possible(environment: &Environment) -> bool {
     preflight::nspawn::seems_possible(search.as_ref())
 }
 
-fn request(choice: AcceleratorChoice) -> Request {
+pub(super) fn request(choice: AcceleratorChoice) -> Request {
     match choice {
         AcceleratorChoice::Auto => Request::Auto,
         AcceleratorChoice::Kvm => Request::Kvm,
@@ -220,12 +294,14 @@ async fn settings(
     args: &BuildArgs,
     prepared: &Prepared,
     results: Results,
+    verifier: Option<Verifier>,
     (engine, accelerator): (Engine, Accelerator),
     cancel: &CancellationToken,
 ) -> Result<Settings> {
     let (cpus, memory) = machine::size_to_host(args.cpus, args.memory);
     let (mirrors, acquire) = network(prepared, cancel).await?;
     Ok(Settings {
+        verifier,
         keep_on_error: args.on_error == OnError::Keep,
         engine,
         accelerator,

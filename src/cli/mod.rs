@@ -22,6 +22,7 @@ mod plan;
 mod project;
 mod signals;
 mod validate;
+mod verify;
 
 /// The process environment, as far as it is text.
 pub(crate) type Environment = BTreeMap<String, String>;
@@ -62,6 +63,8 @@ impl Command {
             Self::Build(args) => args.project.json,
             Self::Validate(args) => args.json,
             Self::Plan(args) => args.project.json,
+            // Its standard output is the report and nothing else.
+            Self::Verify(_) => false,
             Self::Doctor(args) => args.json,
         }
     }
@@ -79,6 +82,7 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
             Command::Build(args) => build::run(args, environment, &signals).await,
             Command::Validate(args) => validate::run(args, environment, &signals).await,
             Command::Plan(args) => plan::run(args, environment, &signals).await,
+            Command::Verify(args) => verify::run(args, environment, &signals).await,
             Command::Doctor(args) => doctor::run(args, environment).await,
         };
         match (result, signals.received()) {

@@ -39,7 +39,9 @@ pub(super) struct Prepared {
     /// The platform's key, where one was given.
     pub key: Option<PamKey>,
     pub secrets: Secrets,
-    /// Texts that must never be shown.
+    /// Root's password, where one was given.
+    pub root_password: Option<SecretString>,
+    /// Texts that must never be shown; root's password first.
     pub hidden: Vec<SecretString>,
     pub proxy: Proxy,
     pub mirrors: Result<Mirrors>,
@@ -82,6 +84,7 @@ impl Prepared {
         let npm_registry = npm::host_registry(environment);
         let indexes = pip_index.iter().chain(&npm_registry);
         let hidden = hidden(password.as_ref(), &proxy, mirrors.as_ref().ok(), indexes);
+        let root_password = password.clone();
         let secrets = secrets(password, args.pam_public.as_deref())?;
         Ok(Self {
             plan,
@@ -89,6 +92,7 @@ impl Prepared {
             root: resolved.root,
             key,
             secrets,
+            root_password,
             hidden,
             proxy,
             mirrors,
@@ -161,22 +165,26 @@ pub(super) fn mirrors(named: Option<&str>) -> Result<Mirrors> {
     }
 }
 
-/// Root's password from the option, the environment, or the first line of a file.
 fn root_password(args: &ProjectArgs) -> Result<Option<SecretString>> {
-    let password = match &args.root_password_file {
+    password(args.root_password.as_ref(), args.root_password_file.as_deref())
+}
+
+/// Root's password from the option, the environment, or the first line of a file.
+pub(super) fn password(given: Option<&SecretString>, file: Option<&Path>) -> Result<Option<SecretString>> {
+    let password = match file {
         Some(path) => {
             let text = fs::read_to_string(path)
                 .context(Kind::Usage, || format!("reading the root password from {}", path.display()))?;
             Some(SecretString::from(text.lines().next().unwrap_or("").to_owned()))
         }
-        None => args.root_password.clone(),
+        None => given.cloned(),
     };
     match password {
         // chpasswd(8) reads one line of `name:password`.
         Some(text) if text.expose_secret().contains(['\n', '\r']) => {
             Err(Error::usage("the root password has more than one line"))
         }
-        Some(text) if text.expose_secret().is_empty() && args.root_password_file.is_some() => {
+        Some(text) if text.expose_secret().is_empty() && file.is_some() => {
             Err(Error::usage("the root password file is empty")
                 .hint("`--lock-root` ships an image without a root password"))
         }

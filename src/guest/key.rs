@@ -4,9 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use russh::keys::key::safe_rng;
+use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg};
+use secrecy::SecretString;
 
 use crate::error::{Context, Kind, Result};
+
+/// Characters of a full line of a private key's file (PROTOCOL.key of OpenSSH).
+const FULL_LINE: usize = 70;
 
 /// An SSH key pair made for one build; it is in memory only.
 #[derive(Clone)]
@@ -34,6 +39,23 @@ impl Key {
         &self.authorized
     }
 
+    /// Texts that give the key away, each by its name: a line of the private half as OpenSSH would write its file (the
+    /// longest run of it without a line break), and the public half.
+    ///
+    /// # Errors
+    /// The private half cannot be written down.
+    pub fn traces(&self) -> Result<Vec<(&'static str, SecretString)>> {
+        let pem = self.private.to_openssh(LineEnding::LF).context(Kind::Host, || "writing the build's SSH key")?;
+        // Behind the header and the public half, before the comment and the padding.
+        let lines: Vec<&str> = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let private = lines.iter().rev().find(|line| line.len() >= FULL_LINE).copied().unwrap_or_default();
+        let public = self.authorized.split(' ').nth(1).unwrap_or_default();
+        Ok(vec![
+            ("the build's private SSH key", private.to_owned().into()),
+            ("the build's public SSH key", public.to_owned().into()),
+        ])
+    }
+
     pub(super) fn private(&self) -> PrivateKeyWithHashAlg {
         PrivateKeyWithHashAlg::new(Arc::clone(&self.private), None)
     }
@@ -48,12 +70,20 @@ impl fmt::Debug for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret;
 
     #[test]
     fn every_key_is_new_and_shows_its_public_half_only() {
         let (one, two) = (Key::generate().unwrap(), Key::generate().unwrap());
         assert_ne!(one.authorized_line(), two.authorized_line());
         assert!(one.authorized_line().starts_with("ssh-ed25519 AAAA") && one.authorized_line().ends_with(" visabuild"));
+        let traces = one.traces().unwrap();
+        let pem = one.private.to_openssh(LineEnding::LF).unwrap();
+        assert!(traces[0].1.expose_secret().len() == 70 && pem.contains(traces[0].1.expose_secret()));
+        assert!(traces[1].1.expose_secret().starts_with("AAAA"));
+        // Its own half, not what is the same in all files of the kind.
+        let other = two.private.to_openssh(LineEnding::LF).unwrap();
+        assert!(!other.contains(traces[0].1.expose_secret()));
         assert_eq!(format!("{one:?}"), format!("Key({:?})", one.authorized_line()));
     }
 }

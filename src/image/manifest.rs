@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Checksums;
 use crate::engine::Engine;
 use crate::plan::{Stage, Step};
-use crate::template::{ChosenAlternative, Text};
+use crate::template::{ChosenAlternative, Text, Verification};
 
 /// Version of the manifest's form.
 pub const VERSION: u32 = 1;
@@ -34,6 +34,8 @@ pub struct Manifest {
     pub layers: Vec<LayerRecord>,
     /// Everything that was asked for and can change the result.
     pub inputs: Inputs,
+    /// What the image must keep (`visabuild verify`).
+    pub verification: Option<Verification>,
     /// Facts of the host that built it; they do not shape the content.
     pub host: HostFacts,
     /// Phase names and wall times in seconds, in order, of this image's own stage and seal.

@@ -25,6 +25,8 @@ pub struct Info {
     pub actual_size: u64,
     /// The file that it lies on, as its header names it.
     pub backing_filename: Option<String>,
+    /// What only images of its format have.
+    pub format_specific: Option<FormatSpecific>,
     /// The same, with the image's own folder before it if it is relative.
     pub full_backing_filename: Option<String>,
     /// Whether it cannot be read without a key.
@@ -54,6 +56,22 @@ pub struct Faults {
     pub check_errors: u64,
 }
 
+/// What qemu-img says of a qcow2 beside what all formats have.
+#[derive(Debug, Clone, Deserialize)]
+pub struct FormatSpecific {
+    /// Its properties.
+    #[serde(default)]
+    pub data: FormatData,
+}
+
+/// Properties of a qcow2.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FormatData {
+    /// The file that has its content, where that is another (docs/interop/qcow2.txt, "External data file").
+    pub data_file: Option<String>,
+}
+
 /// How an overlay keeps its data: in pieces of 4 KiB, the block of ext4, so that a block that is
 /// written does not copy its neighbours, and one that is discarded is given back (QEMU 5.2 and newer,
 /// docs/interop/qcow2.txt, "Extended L2 Entries": 32 subclusters a cluster).
@@ -64,8 +82,22 @@ const OVERLAY: &str = "extended_l2=on,cluster_size=128k";
 /// # Errors
 /// qemu-img fails.
 pub async fn create_overlay(backing: &Path, disk: &Path, size: Option<u64>, cancel: &CancellationToken) -> Result<()> {
+    create_overlay_on(backing, "qcow2", disk, size, cancel).await
+}
+
+/// As [`create_overlay`], on an image of any format that qemu-img names.
+///
+/// # Errors
+/// qemu-img fails.
+pub async fn create_overlay_on(
+    backing: &Path,
+    format: &str,
+    disk: &Path,
+    size: Option<u64>,
+    cancel: &CancellationToken,
+) -> Result<()> {
     let mut args: Vec<OsString> =
-        ["create", "-q", "-f", "qcow2", "-o", OVERLAY, "-F", "qcow2", "-b"].map(Into::into).into();
+        ["create", "-q", "-f", "qcow2", "-o", OVERLAY, "-F", format, "-b"].map(Into::into).into();
     args.push(backing.into());
     args.push(disk.into());
     if let Some(size) = size {

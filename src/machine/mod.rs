@@ -10,16 +10,18 @@
 pub use config::{Accelerator, Boot, Config, Display, Drive, Firmware, Format};
 pub use ended::Ended;
 pub(crate) use ended::free;
-pub(crate) use running::powered_off;
+pub use firmware::{has_uefi, uefi};
+pub(crate) use running::{PROGRAM, powered_off};
 pub use running::{PowerOff, Running, Start};
-pub use seed::{Seed, build_user_data, write_seed, write_seed_folder};
-pub use size::size_to_host;
+pub use seed::{Seed, build_user_data, write_seed, write_seed_folder, write_volume};
+pub use size::{cpus_of_one, how_many, size_to_host};
 pub(crate) use stderr::Stderr;
 pub use watch::{Reporter, Watch};
 
 mod config;
 pub(crate) mod console;
 mod ended;
+mod firmware;
 pub(crate) mod qmp;
 mod running;
 mod seed;

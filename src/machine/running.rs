@@ -26,7 +26,7 @@ use crate::event::{Event, Events};
 use crate::process;
 
 /// QEMU's program. Guests are x86-64, whatever the host is.
-const PROGRAM: &str = "qemu-system-x86_64";
+pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
 
 /// How long QEMU may take from its start to the first answers of its monitor.
 const START: Duration = Duration::from_secs(60);
@@ -201,6 +201,14 @@ impl Running {
             .await
             .map_err(|error| error.context("making a screenshot"))?;
         Ok(())
+    }
+
+    /// Cuts the guest's power and gives it back, as OpenStack's hard reboot does.
+    ///
+    /// # Errors
+    /// QEMU is gone.
+    pub async fn reset(&self) -> Result<()> {
+        self.qmp.execute("system_reset", json!({})).await.map(drop)
     }
 
     /// Powers the guest off and waits until QEMU is gone and the disk complete.

@@ -71,7 +71,7 @@ pub fn build_user_data(authorized_key: &str) -> String {
 /// # Errors
 /// The file cannot be written.
 pub fn write_seed(path: &Path, seed: &Seed) -> Result<()> {
-    write_volume(path, &files(seed)).context(Kind::Host, || format!("writing the seed {}", path.display()))
+    write_volume(path, "CIDATA", &files(seed)).context(Kind::Host, || format!("writing the seed {}", path.display()))
 }
 
 /// Writes the files of `seed` into the new folder `path`, for everybody to read.
@@ -101,18 +101,31 @@ fn files(seed: &Seed) -> Vec<(&'static str, String)> {
     files
 }
 
-fn write_volume(path: &Path, files: &[(&str, String)]) -> std::io::Result<()> {
+/// Writes a FAT file system with `label` (at most 11 characters of ASCII) to the new file `path`; names of files
+/// may have folders. The same files give the same bytes.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_volume(path: &Path, label: &str, files: &[(&str, String)]) -> std::io::Result<()> {
     let content: u64 = files.iter().map(|(_, text)| text.len() as u64).sum();
     // Room for the file system's own tables and the clusters' slack.
     let size = (content * 2 + MINIMUM / 2).max(MINIMUM).next_multiple_of(512);
     let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
     file.set_len(size)?;
-    let options = FormatVolumeOptions::new().volume_label(*b"CIDATA     ").volume_id(0x5649_5341);
+    let mut padded = [b' '; 11];
+    padded.iter_mut().zip(label.bytes()).for_each(|(to, from)| *to = from);
+    let options = FormatVolumeOptions::new().volume_label(padded).volume_id(0x5649_5341);
     fatfs::format_volume(&mut file, options)?;
     file.seek(SeekFrom::Start(0))?;
     let volume = FileSystem::new(file, FsOptions::new().time_provider(&STANDSTILL))?;
     for (name, text) in files {
-        volume.root_dir().create_file(name)?.write_all(text.as_bytes())?;
+        let mut folder = volume.root_dir();
+        let mut parts: Vec<&str> = name.split('/').collect();
+        let last = parts.pop().unwrap_or(name);
+        for part in parts {
+            folder = folder.create_dir(part)?;
+        }
+        folder.create_file(last)?.write_all(text.as_bytes())?;
     }
     volume.unmount()
 }

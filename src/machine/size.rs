@@ -1,5 +1,7 @@
 //! How large a machine may be on this host.
 
+use super::Accelerator;
+
 /// Memory that a build's machine gets at least and at most, MiB, when nothing says otherwise.
 const MEMORY: std::ops::RangeInclusive<u64> = 2048..=4096;
 
@@ -13,6 +15,24 @@ pub fn size_to_host(cpus: Option<u32>, memory: Option<u64>) -> (u32, u64) {
         memory_for(std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text)).unwrap_or(0))
     });
     (cpus, memory)
+}
+
+/// How many machines of `memory` MiB each this host can run at a time, at least one: as many as it
+/// has CPUs and memory for.
+pub fn how_many(memory: u64) -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text)).unwrap_or(0);
+    cpus.min(usize::try_from(available / memory.max(1)).unwrap_or(usize::MAX)).max(1)
+}
+
+/// Virtual CPUs of one of `jobs` machines that run at a time: emulated ones share the host's, because more threads
+/// than CPUs only wait for each other.
+pub fn cpus_of_one(accelerator: Accelerator, jobs: usize) -> u32 {
+    let (all, _) = size_to_host(None, Some(0));
+    match accelerator {
+        Accelerator::Kvm => all,
+        Accelerator::Tcg => (all / u32::try_from(jobs).unwrap_or(u32::MAX).max(1)).max(1),
+    }
 }
 
 fn memory_for(available: u64) -> u64 {

@@ -42,7 +42,7 @@ pub(super) fn report(context: &Context<'_>, stage: &Stage, error: &Error) -> io:
     fs::write(folder.join("reason.txt"), reason)?;
     copy(&log, &folder.join("build.log"))?;
     tail(&session::serial_log(&context.work, &stage.name), &folder.join("serial.log"))?;
-    for name in ["screen.png", "command.txt"] {
+    for name in ["screen.png", "command.txt"].into_iter().chain(super::verification::SUFFIXES) {
         copy(&context.work.join(format!("{}.{name}", stage.name)), &folder.join(name))?;
     }
     Ok(Some(folder))

@@ -32,6 +32,7 @@ use crate::source::keyring::Pinned;
 use crate::template::Text;
 
 pub use base::folder as base_folder;
+pub use verification::{Target, Verifier, verify_unchanged};
 
 mod base;
 mod engine;
@@ -41,12 +42,15 @@ mod seal;
 mod session;
 mod stage;
 mod timings;
+mod verification;
 
 /// How the plan is carried out on this host; none of it shapes the content of a layer.
 #[derive(Debug)]
 pub struct Settings {
     /// Where results go and what they are compared with.
     pub results: Results,
+    /// What images must keep before they are published; none publishes them as they are.
+    pub verifier: Option<Verifier>,
     /// Keep the disk of a failed build.
     pub keep_on_error: bool,
     /// What boots the guests.
@@ -138,8 +142,8 @@ pub async fn build(
     cancel: &CancellationToken,
 ) -> Result<Vec<Artifact>> {
     let mut artifacts = Vec::new();
-    let built = Mutex::default();
-    let context = Context { plan, settings, work: work.path().to_owned(), events, cancel, built };
+    let (built, traces) = (Mutex::default(), Mutex::default());
+    let context = Context { plan, settings, work: work.path().to_owned(), events, cancel, built, traces };
     for stage in &plan.stages {
         match stage::build(&context, stage).await {
             Ok(artifact) => artifacts.push(artifact),
@@ -158,6 +162,8 @@ struct Context<'a> {
     cancel: &'a CancellationToken,
     /// Keys of the layers and bases that this run has built.
     built: Mutex<BTreeSet<String>>,
+    /// What gives the SSH keys of this run's boots away, by name.
+    traces: Mutex<Vec<(&'static str, SecretString)>>,
 }
 
 impl Context<'_> {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::session::{Connected, Prepared, Start};
 use super::timings::Timings;
-use super::{Artifact, Context, failure};
+use super::{Artifact, Context, failure, verification};
 use crate::cache::{Layer, beside, publish_file, replace_file};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::Event;
@@ -23,7 +23,35 @@ pub(super) async fn seal(context: &Context<'_>, stage: &Stage, layer: &Layer) ->
     let (flat, image) = flatten(context, stage, &overlay, &mut timings).await?;
     let _ = fs::remove_file(&overlay);
     let manifest = Manifest { packages, ..manifest(context, stage, image, &timings)? };
-    publish(context, stage, &flat, &manifest)
+    let flat = Beside(flat);
+    let report = verified(context, stage, &flat.0, &manifest).await?;
+    let artifact = publish(context, stage, &flat.keep(), &manifest)?;
+    verification::write(&context.settings.results, stage, &report)?;
+    Ok(artifact)
+}
+
+/// Verifies the image before anybody can take it for good; one that fails is kept under another name.
+async fn verified(
+    context: &Context<'_>,
+    stage: &Stage,
+    flat: &Path,
+    manifest: &Manifest,
+) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let failed = context.settings.results.failed_image(stage);
+    let _ = fs::remove_file(&failed);
+    let Some(verifier) = &context.settings.verifier else { return Ok(Vec::new()) };
+    let surroundings = (context.work.as_path(), context.events, context.cancel);
+    let traces = context.traces.lock().map(|traces| traces.clone()).unwrap_or_default();
+    let sha256 = Some(manifest.image.checksums.sha256.as_str());
+    let result = verifier.verify(&stage.name, flat, sha256, &traces, surroundings).await;
+    result.map_err(|error| {
+        if error.kind() == Kind::Verification && fs::rename(flat, &failed).is_ok() {
+            return verifier
+                .explained(error, &stage.name, &failed)
+                .hint(format!("the image is not published; it is at {}", failed.display()));
+        }
+        error
+    })
 }
 
 /// Boots the overlay, puts the secrets in and takes the traces out; returns the package list.
@@ -118,6 +146,7 @@ fn manifest(context: &Context<'_>, stage: &Stage, image: ImageFile, timings: &Ti
         image,
         layers: layer_records(context, stage)?,
         inputs: Inputs::of(stage),
+        verification: stage.verification.clone(),
         host: context.settings.facts.clone(),
         timings: Timing::list(&timings.list()),
         warnings: alternatives.clone().filter_map(|chosen| chosen.warning.clone()).collect(),
@@ -170,6 +199,8 @@ fn publish(context: &Context<'_>, stage: &Stage, flat: &Path, manifest: &Manifes
     let folder = path.parent().unwrap_or(Path::new("."));
     let fail = || format!("cannot publish {}", path.display());
     let json = serde_json::to_string_pretty(manifest).context(Kind::Build, fail)? + "\n";
+    // They were about the image that is replaced now.
+    verification::remove(results, stage);
     publish_file(flat, &path).context(Kind::Build, fail)?;
     replace_file(&results.manifest(stage), json.as_bytes(), 0o644).context(Kind::Build, fail)?;
     results.wanted(stage)?.record(&results.cache, &path)?;

@@ -79,6 +79,9 @@ impl<'a> Prepared<'a> {
     /// Makes the key of this boot and the seed that brings it to the guest.
     pub(super) fn new(context: &'a Context<'a>, stage: &'a Stage, start: Start) -> Result<Self> {
         let key = Key::generate()?;
+        if let Ok(mut traces) = context.traces.lock() {
+            traces.extend(key.traces()?);
+        }
         let mut meta_data = serde_json::Map::new();
         meta_data.insert("local-hostname".to_owned(), json!("localhost"));
         let seed = Seed {

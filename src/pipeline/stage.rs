@@ -16,6 +16,11 @@ impl Results {
         self.folder(stage).join(format!("{}.qcow2", stage.name))
     }
 
+    /// Path of an image that did not keep its contract.
+    pub(super) fn failed_image(&self, stage: &Stage) -> PathBuf {
+        self.folder(stage).join(format!("{}.failed.qcow2", stage.name))
+    }
+
     /// Path of its manifest.
     pub(super) fn manifest(&self, stage: &Stage) -> PathBuf {
         self.folder(stage).join(format!("{}.manifest.json", stage.name))

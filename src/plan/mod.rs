@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::template::{Action, Bootstrap, Builder, ChosenAlternative, Machine, Provisioner, Resolved, Template, Text};
+use crate::template::{
+    Action, Bootstrap, Builder, ChosenAlternative, Machine, Provisioner, Resolved, Template, Text, Verification,
+};
 
 pub use fingerprint::{Fingerprint, hex};
 pub use inputs::InputFile;
@@ -75,6 +77,9 @@ pub struct Stage {
     pub secrets: BTreeSet<String>,
     /// What is done on the throw-away overlay that becomes the image.
     pub seal: SealPlan,
+    /// What the image must keep; it does not shape it, and is in no fingerprint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// The machine as the template asks for it; what it leaves out is sized to the host.
     #[serde(skip)]
     pub machine: Machine,
@@ -199,6 +204,7 @@ impl Stage {
             fingerprint,
             secrets,
             seal,
+            verification: template.verification.clone(),
             machine: template.builder.machine().clone(),
         })
     }

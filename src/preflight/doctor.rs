@@ -19,7 +19,7 @@ use super::{Finding, State};
 use crate::credentials;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::machine::Accelerator;
+use crate::machine::{self, Accelerator};
 
 /// An APT archive that a build takes packages from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,9 @@ pub async fn examine(options: &Options) -> Result<Vec<Finding>> {
     };
     let qemu = (options.engine == Engine::Qemu).then_some(kvm);
     findings.extend(tools::examine(&options.search_path, options.uid == 0, qemu, &host).await);
+    if options.other_engines {
+        findings.push(verification(&host));
+    }
     if options.uid != 0 {
         findings.push(Namespaces::of_host().judge(&options.login, options.uid));
     }
@@ -98,6 +101,15 @@ pub async fn examine(options: &Options) -> Result<Vec<Finding>> {
     findings.extend(network(&prober, options).await);
     findings.push(certificates(&options.certificates));
     Ok(findings)
+}
+
+/// What `verify`, and so a build, boots images with beside QEMU.
+fn verification(host: &Distribution) -> Finding {
+    let name = "UEFI firmware";
+    if machine::has_uefi() {
+        return Finding::ok(name, "images can be booted by UEFI, too");
+    }
+    Finding::warning(name, "there is none: images cannot be verified").hint(host.install("ovmf"))
 }
 
 fn cache(folder: &Path) -> Finding {

@@ -62,6 +62,7 @@ fn template(event: &Event) -> Option<&str> {
         | Event::Output { template, .. }
         | Event::Serial { template, .. }
         | Event::Console { template, .. }
+        | Event::Verified { template, .. }
         | Event::Artifact { template, .. } => Some(template),
         Event::Message { template, .. } => template.as_deref(),
     }

@@ -80,6 +80,9 @@ pub(super) fn line(event: &Event) -> Option<String> {
                 None => format!("{prefix}{text}"),
             }
         }
+        Event::Verified { template, contract, passed, failed, not_run } => {
+            format!("{template}: contract `{contract}`: {passed} checks passed, {failed} failed, {not_run} not run")
+        }
         Event::Artifact { template, path, bytes, sha256 } => {
             format!("{template}: {path} ({}, sha256 {sha256})", size(*bytes))
         }

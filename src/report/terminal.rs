@@ -1,9 +1,10 @@
-//! A terminal: lines that stay, and one that shows what is being done now.
+//! A terminal: lines that stay, and one for each thing that is being done now.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::plain::{clock, line, progress};
 use crate::event::{Event, Subscriber, Timed};
@@ -11,13 +12,21 @@ use crate::event::{Event, Subscriber, Timed};
 /// Shows events on the terminal that standard error is.
 #[derive(Debug)]
 pub struct Terminal {
-    bar: Mutex<Option<ProgressBar>>,
+    lines: MultiProgress,
+    /// The phases that run, by template and name; several where a verification boots side by side.
+    running: Mutex<BTreeMap<(String, String), ProgressBar>>,
 }
 
 impl Terminal {
     /// A subscriber for the terminal at standard error.
     pub fn new() -> Self {
-        Self { bar: Mutex::new(None) }
+        let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        Self { lines, running: Mutex::default() }
+    }
+
+    fn print(&self, event: &Timed) {
+        let Some(line) = line(&event.event) else { return };
+        self.lines.suspend(|| eprintln!("[{}] {line}", clock(event.elapsed)));
     }
 }
 
@@ -29,54 +38,43 @@ impl Default for Terminal {
 
 impl Subscriber for Terminal {
     fn receive(&self, event: &Timed) {
-        let Ok(mut bar) = self.bar.lock() else { return };
+        let Ok(mut running) = self.running.lock() else { return };
         match &event.event {
             Event::PhaseStarted { template, phase } => {
-                clear(&mut bar);
-                *bar = Some(spinner(format!("{template}: {phase}")));
+                let bar = self.lines.add(spinner(format!("{template}: {phase}")));
+                bar.enable_steady_tick(Duration::from_millis(200));
+                if let Some(before) = running.insert((template.clone(), phase.clone()), bar) {
+                    before.finish_and_clear();
+                }
             }
-            Event::Progress { done, total, unit, .. } => {
-                if let Some(bar) = bar.as_ref() {
+            Event::Progress { template, phase, done, total, unit } => {
+                if let Some(bar) = running.get(&(template.clone(), phase.clone())) {
                     bar.set_message(progress(*done, *total, unit));
                 }
             }
-            Event::PhaseFinished { .. } => {
-                clear(&mut bar);
-                print(bar.as_ref(), event);
+            Event::PhaseFinished { template, phase, .. } => {
+                if let Some(bar) = running.remove(&(template.clone(), phase.clone())) {
+                    bar.finish_and_clear();
+                }
+                self.print(event);
             }
-            _ => print(bar.as_ref(), event),
+            _ => self.print(event),
         }
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if let Ok(mut bar) = self.bar.lock() {
-            clear(&mut bar);
+        if let Ok(running) = self.running.lock() {
+            running.values().for_each(ProgressBar::finish_and_clear);
         }
     }
 }
 
 fn spinner(prefix: String) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.set_prefix(prefix);
-    bar.enable_steady_tick(Duration::from_millis(200));
     bar
-}
-
-fn clear(bar: &mut Option<ProgressBar>) {
-    if let Some(bar) = bar.take() {
-        bar.finish_and_clear();
-    }
-}
-
-fn print(bar: Option<&ProgressBar>, event: &Timed) {
-    let Some(line) = line(&event.event) else { return };
-    let line = format!("[{}] {line}", clock(event.elapsed));
-    match bar {
-        Some(bar) => bar.suspend(|| eprintln!("{line}")),
-        None => eprintln!("{line}"),
-    }
 }

@@ -10,7 +10,7 @@ use crate::error::{Location, Problem};
 
 /// The keys of one mapping; remembers which were asked for, so that the others can be reported.
 #[derive(Debug)]
-pub(super) struct Fields<'n> {
+pub(crate) struct Fields<'n> {
     node: &'n Node,
     entries: &'n [Entry],
     asked: Vec<&'static str>,
@@ -18,36 +18,36 @@ pub(super) struct Fields<'n> {
 
 /// Keys that exist in Packer but not here.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unsupported {
+pub(crate) struct Unsupported {
     /// `Packer's qemu builder`.
-    pub(super) whose: &'static str,
+    pub(crate) whose: &'static str,
     /// Separated by white space.
-    pub(super) keys: &'static str,
+    pub(crate) keys: &'static str,
 }
 
 impl Unsupported {
-    pub(super) const NONE: Self = Self { whose: "", keys: "" };
+    pub(crate) const NONE: Self = Self { whose: "", keys: "" };
 }
 
 impl<'n> Fields<'n> {
     /// The keys of `node`; anything but a mapping is reported.
-    pub(super) fn of(node: &'n Node, problems: &mut Problems) -> Option<Self> {
+    pub(crate) fn of(node: &'n Node, problems: &mut Problems) -> Option<Self> {
         Some(Self { node, entries: entries(node, problems)?, asked: Vec::new() })
     }
 
     /// The value of `key`; none when it is absent or empty.
-    pub(super) fn get(&mut self, key: &'static str) -> Option<&'n Node> {
+    pub(crate) fn get(&mut self, key: &'static str) -> Option<&'n Node> {
         self.entry(key).map(|entry| &entry.value)
     }
 
     /// Like [`Self::get`] with the key itself, for its place.
-    pub(super) fn entry(&mut self, key: &'static str) -> Option<&'n Entry> {
+    pub(crate) fn entry(&mut self, key: &'static str) -> Option<&'n Entry> {
         self.asked.push(key);
         self.entries.iter().find(|entry| entry.key == key && !entry.value.is_null())
     }
 
     /// The value of `key`; its absence is reported.
-    pub(super) fn required(&mut self, key: &'static str, problems: &mut Problems) -> Option<&'n Node> {
+    pub(crate) fn required(&mut self, key: &'static str, problems: &mut Problems) -> Option<&'n Node> {
         let value = self.get(key);
         if value.is_none() {
             problems.at(self.node.location(), format!("`{key}` is missing"));
@@ -56,7 +56,7 @@ impl<'n> Fields<'n> {
     }
 
     /// Of keys that exclude each other, the one that is there; none or several are reported.
-    pub(super) fn one_of(
+    pub(crate) fn one_of(
         &mut self,
         keys: &[&'static str],
         problems: &mut Problems,
@@ -78,7 +78,7 @@ impl<'n> Fields<'n> {
     }
 
     /// Reports the keys that nobody asked for.
-    pub(super) fn finish(self, unsupported: Unsupported, problems: &mut Problems) {
+    pub(crate) fn finish(self, unsupported: Unsupported, problems: &mut Problems) {
         for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
             problems.add(self.unknown(entry, unsupported));
         }
@@ -106,7 +106,7 @@ impl<'n> Fields<'n> {
 }
 
 /// The entries of a mapping; anything else is reported.
-pub(super) fn entries<'n>(node: &'n Node, problems: &mut Problems) -> Option<&'n [Entry]> {
+pub(crate) fn entries<'n>(node: &'n Node, problems: &mut Problems) -> Option<&'n [Entry]> {
     match &node.content {
         Content::Map(entries) => Some(entries),
         _ => wrong_type(node, "a mapping", problems),
@@ -114,7 +114,7 @@ pub(super) fn entries<'n>(node: &'n Node, problems: &mut Problems) -> Option<&'n
 }
 
 /// The items of a list; anything else is reported.
-pub(super) fn items<'n>(node: &'n Node, problems: &mut Problems) -> Option<&'n [Node]> {
+pub(crate) fn items<'n>(node: &'n Node, problems: &mut Problems) -> Option<&'n [Node]> {
     match &node.content {
         Content::List(items) => Some(items),
         _ => wrong_type(node, "a list", problems),
@@ -122,7 +122,7 @@ pub(super) fn items<'n>(node: &'n Node, problems: &mut Problems) -> Option<&'n [
 }
 
 /// A scalar as it is written; a list or mapping is reported.
-pub(super) fn scalar<'n>(node: &'n Node, problems: &mut Problems) -> Option<&'n str> {
+pub(crate) fn scalar<'n>(node: &'n Node, problems: &mut Problems) -> Option<&'n str> {
     match &node.content {
         Content::Scalar { text, .. } => Some(text),
         _ => wrong_type(node, "a string", problems),
@@ -136,20 +136,20 @@ fn wrong_type<T>(node: &Node, expected: &str, problems: &mut Problems) -> Option
 
 /// Reads nodes with the variables of one template. Whatever is wrong is reported, and the result is then none.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     pub(super) context: &'a Context,
-    pub(super) problems: &'a mut Problems,
+    pub(crate) problems: &'a mut Problems,
 }
 
 impl Reader<'_> {
     /// A rendered string; numbers and booleans count as strings.
-    pub(super) fn text(&mut self, node: &Node) -> Option<Text> {
+    pub(crate) fn text(&mut self, node: &Node) -> Option<Text> {
         let text = scalar(node, self.problems)?;
         self.context.render(node, text, self.problems)
     }
 
     /// A rendered string that is recorded as it is, so no secret may be in it.
-    pub(super) fn public(&mut self, node: &Node) -> Option<String> {
+    pub(crate) fn public(&mut self, node: &Node) -> Option<String> {
         self.without_secrets(node).map(|text| text.plain().to_owned())
     }
 
@@ -163,7 +163,7 @@ impl Reader<'_> {
     }
 
     /// A rendered string that means something, such as a size.
-    pub(super) fn parse<T>(&mut self, node: &Node, parse: fn(&str) -> Result<T, Expected>) -> Option<T> {
+    pub(crate) fn parse<T>(&mut self, node: &Node, parse: fn(&str) -> Result<T, Expected>) -> Option<T> {
         let text = self.without_secrets(node)?;
         match parse(text.plain()) {
             Ok(value) => Some(value),
@@ -176,7 +176,7 @@ impl Reader<'_> {
     }
 
     /// A list, each item read by `read`; none if one of them is faulty.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         node: &Node,
         mut read: impl FnMut(&mut Self, &Node) -> Option<T>,
@@ -187,7 +187,7 @@ impl Reader<'_> {
     }
 
     /// Like [`Self::list`], where an empty list is a problem too.
-    pub(super) fn some<T>(&mut self, node: &Node, read: impl FnMut(&mut Self, &Node) -> Option<T>) -> Option<Vec<T>> {
+    pub(crate) fn some<T>(&mut self, node: &Node, read: impl FnMut(&mut Self, &Node) -> Option<T>) -> Option<Vec<T>> {
         let list = self.list(node, read)?;
         if list.is_empty() {
             self.at(node.location(), "the list is empty");
@@ -197,7 +197,7 @@ impl Reader<'_> {
     }
 
     /// Reads a value where one is set. The outer none means faulty, the inner none not set.
-    pub(super) fn optional<T>(
+    pub(crate) fn optional<T>(
         &mut self,
         node: Option<&Node>,
         read: impl FnOnce(&mut Self, &Node) -> Option<T>,
@@ -208,7 +208,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn at(&mut self, location: Location, message: impl Into<String>) {
+    pub(crate) fn at(&mut self, location: Location, message: impl Into<String>) {
         self.problems.at(location, message);
     }
 }

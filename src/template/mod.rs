@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::Location;
 
@@ -29,18 +29,19 @@ mod builder;
 mod chain;
 mod config;
 mod environment;
-mod fields;
+pub(crate) mod fields;
 mod jinja;
-mod nearest;
+pub(crate) mod nearest;
 mod paths;
-mod problems;
+pub(crate) mod problems;
 mod project;
 mod provisioner;
 mod render;
 mod resolve;
-mod scalar;
+pub(crate) mod scalar;
 mod seal;
-mod yaml;
+mod verification;
+pub(crate) mod yaml;
 
 /// A rendered string that may contain secrets and facts of the host.
 ///
@@ -165,6 +166,19 @@ pub struct Template {
     pub seal: Seal,
     /// The alternatives chosen for this template and its ancestors, by variable.
     pub alternatives: BTreeMap<String, ChosenAlternative>,
+    /// What its image must keep; none where nothing is said.
+    pub verification: Option<Verification>,
+}
+
+/// What an image must keep.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Name of a contract, or its file.
+    pub contract: String,
+    /// Components that it must have.
+    pub require: Vec<String>,
+    /// Checks, or areas of checks, that are left out.
+    pub skip: Vec<String>,
 }
 
 /// Where a template's disk comes from.

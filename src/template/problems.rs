@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Location, Problem};
 
 /// Collects problems, so that all of them are reported at once.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Problems {
+pub(crate) struct Problems {
     list: Vec<Problem>,
     missing: BTreeMap<String, Missing>,
 }
@@ -20,20 +20,20 @@ struct Missing {
 }
 
 impl Problems {
-    pub(super) fn add(&mut self, problem: Problem) {
+    pub(crate) fn add(&mut self, problem: Problem) {
         self.list.push(problem);
     }
 
-    pub(super) fn at(&mut self, location: Location, message: impl Into<String>) {
+    pub(crate) fn at(&mut self, location: Location, message: impl Into<String>) {
         self.add(Problem::at(location, message));
     }
 
-    pub(super) fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
+    pub(crate) fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
         self.list.extend(problems);
     }
 
     /// Notes that `template` uses a value that was not given; it becomes one problem for all templates.
-    pub(super) fn missing(&mut self, name: &str, option: &str, variable: &str, template: &str) {
+    pub(crate) fn missing(&mut self, name: &str, option: &str, variable: &str, template: &str) {
         let missing = self.missing.entry(name.to_owned()).or_insert_with(|| Missing {
             option: option.to_owned(),
             variable: variable.to_owned(),
@@ -45,7 +45,7 @@ impl Problems {
     }
 
     /// The problems by file, line and column, each once; those of the call itself come last.
-    pub(super) fn into_sorted(self) -> Vec<Problem> {
+    pub(crate) fn into_sorted(self) -> Vec<Problem> {
         let mut list = self.list;
         list.extend(self.missing.into_iter().map(|(name, missing)| missing.into_problem(&name)));
         list.sort_by(|a, b| key(a).cmp(&key(b)));
@@ -55,12 +55,12 @@ impl Problems {
     }
 
     /// An error with all problems.
-    pub(super) fn into_error(self) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         Error::problems(Kind::Usage, self.into_sorted())
     }
 
     /// An error with all problems, if there are any.
-    pub(super) fn into_result(self) -> Result<(), Error> {
+    pub(crate) fn into_result(self) -> Result<(), Error> {
         if self.list.is_empty() && self.missing.is_empty() { Ok(()) } else { Err(self.into_error()) }
     }
 }

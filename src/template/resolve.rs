@@ -12,8 +12,8 @@ use super::project::{File, Project};
 use super::render::Context;
 use super::yaml::{Content, Node};
 use super::{
-    Builder, ChosenAlternative, Inputs, Machine, Provisioner, Resolved, Seal, Template, Text, Value, builder,
-    provisioner, seal,
+    Builder, ChosenAlternative, Inputs, Machine, Provisioner, Resolved, Seal, Template, Text, Value, Verification,
+    builder, provisioner, seal, verification,
 };
 use crate::error::{Problem, Result};
 
@@ -70,6 +70,7 @@ struct Sections<'n> {
     post_processors: [Option<&'n Node>; 2],
     seal: Option<&'n Node>,
     alternatives: Option<&'n Node>,
+    verify: Option<&'n Node>,
 }
 
 impl<'a> Resolver<'a> {
@@ -122,6 +123,7 @@ impl<'a> Resolver<'a> {
         let machine = parent.map(|_| inherited.machine);
         let parts = sections.and_then(|sections| self.parts(template, sections, &context, machine.as_ref()));
         let seal = self.seal(&chain, &context);
+        let verification = self.verification(&chain, &context);
         let machine = parts.as_ref().map(|parts| parts.builder.machine().clone()).or(machine).unwrap_or_default();
         self.done.insert(&template.name, Inherited { machine, chosen: chosen.clone() });
         let Parts { description, variables, builder, provisioners } = parts?;
@@ -134,6 +136,7 @@ impl<'a> Resolver<'a> {
             provisioners,
             seal,
             alternatives: chosen,
+            verification,
         })
     }
 
@@ -174,8 +177,9 @@ impl<'a> Resolver<'a> {
         let problems = &mut self.problems;
         let mut fields = Fields::of(node, problems)?;
         let (packer, seal, alternatives) = (fields.get("packer"), fields.get("seal"), fields.get("alternatives"));
+        let verify = fields.get("verify");
         fields.finish(Unsupported::NONE, problems);
-        let mut sections = Sections { seal, alternatives, ..Sections::default() };
+        let mut sections = Sections { seal, alternatives, verify, ..Sections::default() };
         if let Some(packer) = packer {
             let mut fields = Fields::of(packer, problems)?;
             sections.description = fields.get("description");
@@ -256,6 +260,20 @@ impl<'a> Resolver<'a> {
             seal::add(&mut Reader { context, problems: &mut self.problems }, node, &search, &mut seal);
         }
         seal
+    }
+}
+
+impl Resolver<'_> {
+    /// What the image must keep, as `chain` says it together.
+    fn verification(&mut self, chain: &[&Declaration], context: &Context) -> Option<Verification> {
+        let mut verification = None;
+        for template in chain {
+            let Some(node) = self.sections(template).and_then(|sections| sections.verify) else { continue };
+            let search = Search::template(&self.project.root, &template.name);
+            let reader = &mut Reader { context, problems: &mut self.problems };
+            verification::add(reader, node, &search, &mut verification);
+        }
+        verification
     }
 }
 

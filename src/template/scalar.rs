@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// What a scalar should have been, with an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Expected {
-    pub(super) what: &'static str,
-    pub(super) hint: &'static str,
+pub(crate) struct Expected {
+    pub(crate) what: &'static str,
+    pub(crate) hint: &'static str,
 }
 
 const MIB: u64 = 1 << 20;
 
 /// `true`, `yes`, `on`, `1` and their opposites in any case (YAML 1.1 and Go's `ParseBool`).
-pub(super) fn boolean(text: &str) -> Result<bool, Expected> {
+pub(crate) fn boolean(text: &str) -> Result<bool, Expected> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
@@ -21,7 +21,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, Expected> {
 }
 
 /// A whole number from 1, such as memory in MiB.
-pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, Expected> {
+pub(crate) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, Expected> {
     let expected = Expected { what: "a whole number from 1", hint: "write it without a unit, like `4096`" };
     let number = text.trim().parse::<u64>().map_err(|_| expected)?;
     if number == 0 {
@@ -31,13 +31,13 @@ pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, Expected> {
 }
 
 /// An exit code.
-pub(super) fn exit_code(text: &str) -> Result<u32, Expected> {
+pub(crate) fn exit_code(text: &str) -> Result<u32, Expected> {
     let expected = Expected { what: "an exit code", hint: "write a number from 0 to 255" };
     text.trim().parse().ok().filter(|code| *code <= 255).ok_or(expected)
 }
 
 /// Bytes, from digits with an optional `b`, `k`, `m`, `g` or `t`; MiB without a unit, as Packer has it.
-pub(super) fn size(text: &str) -> Result<u64, Expected> {
+pub(crate) fn size(text: &str) -> Result<u64, Expected> {
     let expected = Expected { what: "a size", hint: "write it like `10G`, `40960M` or `40960` (MiB)" };
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -57,7 +57,7 @@ pub(super) fn size(text: &str) -> Result<u64, Expected> {
 }
 
 /// Permission bits in octal: `"0644"`, `0644`, `644` or `0o644`.
-pub(super) fn mode(text: &str) -> Result<u32, Expected> {
+pub(crate) fn mode(text: &str) -> Result<u32, Expected> {
     let expected = Expected { what: "a file mode", hint: "write it in octal, like `\"0644\"`" };
     let text = text.trim();
     let digits = text.strip_prefix("0o").unwrap_or(text);
@@ -68,7 +68,7 @@ pub(super) fn mode(text: &str) -> Result<u32, Expected> {
 }
 
 /// A duration in Go's form: decimal numbers each with a unit, such as `1m30s` or `500ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, Expected> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Expected> {
     let expected = Expected { what: "a duration", hint: "write it with a unit, like `30s`, `5m` or `1m30s`" };
     let mut rest = text.trim();
     if rest == "0" {
@@ -105,7 +105,7 @@ fn leading(text: &str, belongs: impl Fn(char) -> bool) -> &str {
 }
 
 /// A word that is passed to a program: not empty, no space or comma, not an option.
-pub(super) fn word(text: &str) -> Result<String, Expected> {
+pub(crate) fn word(text: &str) -> Result<String, Expected> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == ',';
     if text.is_empty() || text.starts_with('-') || text.contains(bad) {
         return Err(Expected {
@@ -117,7 +117,7 @@ pub(super) fn word(text: &str) -> Result<String, Expected> {
 }
 
 /// A QEMU CPU model with its features, such as `max,-svm`.
-pub(super) fn cpu_model(text: &str) -> Result<String, Expected> {
+pub(crate) fn cpu_model(text: &str) -> Result<String, Expected> {
     if text.is_empty() || text.starts_with('-') || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(Expected { what: "a CPU model", hint: "write it as QEMU's `-cpu` takes it, like `max`" });
     }
@@ -125,7 +125,7 @@ pub(super) fn cpu_model(text: &str) -> Result<String, Expected> {
 }
 
 /// A name that can be a template variable and a shell variable.
-pub(super) fn is_identifier(name: &str) -> bool {
+pub(crate) fn is_identifier(name: &str) -> bool {
     let mut chars = name.chars();
     chars.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -20,21 +20,21 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// A place in a file: line and column, in characters, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub(crate) struct Mark {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 /// A file and its text.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// The file, relative to the project.
-    pub(super) file: PathBuf,
+    pub(crate) file: PathBuf,
     text: String,
 }
 
 impl Source {
-    pub(super) fn location(&self, mark: Mark) -> Location {
+    pub(crate) fn location(&self, mark: Mark) -> Location {
         Location { file: self.file.clone(), line: mark.line, column: mark.column }
     }
 
@@ -63,16 +63,16 @@ impl Source {
 
 /// A value and its place.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(crate) struct Node {
     source: Arc<Source>,
     mark: Mark,
     extent: Range<usize>,
-    pub(super) content: Content,
+    pub(crate) content: Content,
 }
 
 /// What a node holds.
 #[derive(Debug, Clone)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Null,
     Scalar { text: String, kind: Kind },
     List(Vec<Node>),
@@ -81,7 +81,7 @@ pub(super) enum Content {
 
 /// What a scalar is without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     String,
     Number,
     Boolean,
@@ -89,30 +89,30 @@ pub(super) enum Kind {
 
 /// One key of a mapping with its value.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) key: String,
+pub(crate) struct Entry {
+    pub(crate) key: String,
     mark: Mark,
-    pub(super) value: Node,
+    pub(crate) value: Node,
 }
 
 impl Entry {
     /// Where the key is.
-    pub(super) fn location(&self) -> Location {
+    pub(crate) fn location(&self) -> Location {
         self.value.source.location(self.mark)
     }
 }
 
 impl Node {
-    pub(super) fn location(&self) -> Location {
+    pub(crate) fn location(&self) -> Location {
         self.source.location(self.mark)
     }
 
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(self.content, Content::Null)
     }
 
     /// What it is, for messages: `a list`.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match &self.content {
             Content::Null => "nothing",
             Content::Scalar { kind: Kind::String, .. } => "a string",
@@ -127,7 +127,7 @@ impl Node {
     ///
     /// The value differs from the file by indentation, line ends and escapes, so the part is looked
     /// up by how many times it occurs before; the scalar's beginning stands in when that fails.
-    pub(super) fn location_of(&self, text: &str, range: Range<usize>) -> Location {
+    pub(crate) fn location_of(&self, text: &str, range: Range<usize>) -> Location {
         self.character_of(text, range).map_or_else(|| self.location(), |at| self.source.location(self.source.mark(at)))
     }
 
@@ -144,7 +144,7 @@ impl Node {
 ///
 /// # Errors
 /// Everything that makes it unreadable.
-pub(super) fn read(root: &Path, file: &Path) -> Result<Option<Node>, Vec<Problem>> {
+pub(crate) fn read(root: &Path, file: &Path) -> Result<Option<Node>, Vec<Problem>> {
     let start = Location { file: file.to_owned(), line: 1, column: 1 };
     let path = root.join(file);
     let size = match std::fs::metadata(&path) {
@@ -174,7 +174,7 @@ fn decode(file: &Path, bytes: Vec<u8>) -> Result<String, Vec<Problem>> {
 ///
 /// # Errors
 /// Everything that makes it unreadable.
-pub(super) fn parse(file: &Path, text: String) -> Result<Option<Node>, Vec<Problem>> {
+pub(crate) fn parse(file: &Path, text: String) -> Result<Option<Node>, Vec<Problem>> {
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
     let source = Arc::new(Source { file: file.to_owned(), text });
     let Some(position) = index::read(&source)? else { return Ok(None) };

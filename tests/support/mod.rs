@@ -48,6 +48,24 @@ pub fn keys(folder: &Path) -> (PathBuf, PathBuf) {
     (private, public)
 }
 
+/// Root's password of the shared images.
+pub const PASSWORD: &str = "console-Passw0rd";
+
+/// Folder of the images; the first test that asks builds them, which takes minutes.
+pub fn images() -> PathBuf {
+    let folder = shared();
+    let (_, public) = keys(&folder);
+    let output = folder.join("images");
+    let mut command = visabuild();
+    command.env("XDG_CACHE_HOME", folder.join("cache"));
+    command.args(["build", "--engine", "nspawn", "-C"]).arg(repository()).arg("--output").arg(&output);
+    command.arg("-pp").arg(public).args(["-rp", PASSWORD, "--no-verify"]);
+    let (_, err, code) = told(&command.output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    fs::write(folder.join("last-build.log"), err).unwrap();
+    output
+}
+
 /// Standard output, standard error, exit code.
 pub fn told(output: &Output) -> (String, String, i32) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

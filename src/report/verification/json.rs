@@ -1,6 +1,6 @@
 //! A report for programs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -32,13 +32,8 @@ pub fn json(report: &Report) -> String {
 
 /// JSON has no bytes, and a report must not be lost because of a file's name.
 fn with_text_paths(report: &Report) -> Report {
-    let text = |path: &Path| PathBuf::from(path.to_string_lossy().into_owned());
-    let mut report = report.clone();
-    report.image = text(&report.image);
-    for picture in &mut report.pictures {
-        picture.path = text(&picture.path);
-    }
-    report
+    let image = PathBuf::from(report.image.to_string_lossy().into_owned());
+    Report { image, ..report.clone() }
 }
 
 #[cfg(test)]

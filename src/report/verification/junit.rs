@@ -86,7 +86,7 @@ fn status(outcome: &Outcome) -> TestCaseStatus {
             let texts: Vec<String> = failures.iter().map(failure).collect();
             (TestCaseStatus::non_success(NonSuccessKind::Failure), message, Some(texts.join("\n\n")))
         }
-        Outcome::NotRun { why } => {
+        Outcome::NotRun { why, .. } => {
             let status = TestCaseStatus::non_success(NonSuccessKind::Error);
             (status, format!("not run: {}", cut_middle(&one_line(why), MESSAGE)), Some(clean(why)))
         }

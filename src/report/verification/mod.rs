@@ -112,7 +112,7 @@ fn not_run(report: &Report) -> Vec<(&str, Vec<&CheckReport>)> {
 /// Why nothing was found out.
 fn why(check: &CheckReport) -> Option<&str> {
     match &check.outcome {
-        Outcome::NotRun { why } | Outcome::NotApplicable { why } => Some(why),
+        Outcome::NotRun { why, .. } | Outcome::NotApplicable { why } => Some(why),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Made-up reports for tests.
 
 use crate::verify::contract::Level;
-use crate::verify::report::{BootReport, CheckReport, Component, Failure, Outcome, Picture, Report};
+use crate::verify::report::{BootReport, CheckReport, Component, Failure, Outcome, Report};
 
 /// A report without anything.
 pub(super) fn empty() -> Report {
@@ -33,7 +33,7 @@ pub(super) fn report() -> Report {
         ],
         boots: boots(),
         checks: checks(),
-        pictures: vec![Picture { title: "the desktop".into(), path: "desktop.png".into() }],
+        pictures: vec!["the desktop".into()],
         ..empty()
     }
 }
@@ -45,7 +45,7 @@ pub(super) fn hostile(text: &str) -> Report {
     let outcomes = [
         Outcome::Passed,
         Outcome::Failed { failures: vec![failure] },
-        Outcome::NotRun { why: own() },
+        Outcome::NotRun { why: own(), not_given: false },
         Outcome::Skipped,
         Outcome::NotApplicable { why: own() },
     ];
@@ -76,7 +76,7 @@ pub(super) fn hostile(text: &str) -> Report {
             serial_tail: vec![own(), own()],
         }],
         checks: checks.collect(),
-        pictures: vec![Picture { title: own(), path: own().into() }],
+        pictures: vec![own()],
     }
 }
 
@@ -149,7 +149,7 @@ fn no_desktop() -> Outcome {
 }
 
 fn not_run(why: &str) -> Outcome {
-    Outcome::NotRun { why: why.into() }
+    Outcome::NotRun { why: why.into(), not_given: false }
 }
 
 fn no_jupyter() -> Outcome {
