@@ -49,9 +49,10 @@ impl Sshd {
         let key = Key::generate().unwrap();
         std::fs::write(folder.path().join("authorized"), key.authorized_line()).unwrap();
         let at = folder.path().display();
+        // With a home of its own, so that the account's shell files neither run nor print.
         let config = format!(
             "HostKey {at}/host\nAuthorizedKeysFile {at}/authorized\nStrictModes no\nUsePAM no\nPidFile none\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
+             SetEnv HOME={at}\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
         );
         std::fs::write(folder.path().join("config"), config).unwrap();
         make_host_key(folder.path());
