@@ -7,9 +7,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use support::{keys, repository, shared, told, visabuild};
+use support::{Access, in_image, keys, repository, shared, told, visabuild};
 
 /// Files that the engines do not make the same: how their paths begin and end, and why. All but the
 /// last differ between two builds by one engine, too.
@@ -30,16 +29,17 @@ fn build(engine: &str, cache: &Path, output: &Path, key: &Path) {
     assert_eq!(code, 0, "{err}");
 }
 
-/// What `tests/support/image-files.sh` lists, sorted.
+/// Lists files: path, type, mode, owner and a link's target; then the sums of their content; then file
+/// capabilities.
+const LIST: &str = r"
+find . -xdev -printf '%P\t%y\t%m\t%U:%G\t%l\n'
+find . -xdev -type f -print0 | xargs -0 sha256sum -b | sed -E 's/^(\S+) \*\.\/(.*)/\2\tsum\t\1/'
+getcap -r . 2>/dev/null | sed -E 's/^\.\/(\S+) (.*)/\1\tcapability\t\2/' || true
+";
+
+/// What [`LIST`] says of an image, sorted.
 fn files(image: &Path) -> BTreeSet<String> {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh"]);
-    let listed =
-        command.arg(repository().join("tests/support/image-files.sh")).args([image, folder.path()]).output().unwrap();
-    let (out, err, code) = told(&listed);
-    assert_eq!(code, 0, "{err}");
-    out.lines().map(str::to_owned).collect()
+    in_image(image, Access::Read, LIST).lines().map(str::to_owned).collect()
 }
 
 #[test]

@@ -6,14 +6,13 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use support::bench::kill;
-use support::{PASSWORD, Run, images, repository, shared, told, visabuild};
+use support::{Access, PASSWORD, Run, images, in_image, repository, shared, told, visabuild};
 use tempfile::TempDir;
 
 /// The image of visa-apps.
@@ -52,15 +51,7 @@ impl Sabotaged {
         let mut create = Command::new("qemu-img");
         create.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(visa_apps()).arg(&image);
         assert!(create.status().unwrap().success());
-        let work = folder.path().join("work");
-        fs::create_dir(&work).unwrap();
-        let mut change = Command::new("unshare");
-        change.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-        change.arg(repository().join("tests/support/change-image.sh")).args([&image, &work]);
-        let mut child = change.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-        let (_, err, code) = told(&child.wait_with_output().unwrap());
-        assert_eq!(code, 0, "{err}");
+        in_image(&image, Access::Write, script);
         Self { _folder: folder, image }
     }
 }

@@ -46,8 +46,7 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
         // An image is always verified in QEMU.
         Engine::Qemu | Engine::Nspawn => accelerator::choose(request(args.accel), &detection)?,
     };
-    let output = std::path::absolute(args.output.clone().unwrap_or_else(|| prepared.root.join("builds")))
-        .context(Kind::Usage, || "the output folder has no usable name")?;
+    let output = output_folder(&args, &prepared.root)?;
     let cache = Cache::open(&cache_folder(environment)?)?;
     let _output_lock = lock_output(&output)?;
     let (mut work, abandoned) = WorkFolder::new(&cache)?;
@@ -55,50 +54,46 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
     let events = events(&args, &prepared, work.path());
     tell_beginning(&events, &args, &prepared, removed);
 
-    let results = Results {
-        cache,
-        output,
-        force: args.force,
-        compression: args.compression.unwrap_or(Compression::Zstd),
-        secrets: prepared.secrets.clone(),
-    };
+    let results = results(&args, &prepared, cache, output);
     let verifier = (!targets.is_empty()).then(|| verifier(&args, &prepared, targets, accelerator));
     let unchanged = pipeline::unchanged(&prepared.plan, &results, &events)?;
-    if let Some(verifier) = &verifier
-        && !unchanged.as_ref().is_some_and(|artifacts| verifier.have_verified(&prepared.plan, artifacts, &results))
-    {
-        let boots = verifier.targets.values().flat_map(|target| &target.contract.boots);
-        super::verify::possible(boots, environment)?;
-    }
+    check_verifier(verifier.as_ref(), &prepared.plan, unchanged.as_deref(), &results, environment)?;
     let artifacts = match unchanged {
         Some(artifacts) => {
-            verify_unchanged(&prepared, &artifacts, verifier.as_ref(), &results, &work, &events, signals.cancel())
-                .await?;
+            if let Some(verifier) = &verifier {
+                let surroundings = (work.path(), &events, signals.cancel());
+                verifier.verify_unchanged(&prepared.plan, &artifacts, &results, surroundings).await?;
+            }
             artifacts
         }
         None => {
-            match engine {
-                Engine::Qemu => events.info(None, format!("accelerator: {accelerator} ({})", detection.reason)),
-                Engine::Nspawn => events.info(None, "engine: nspawn (containers, at the host's own speed)"),
-            }
-            tell_ignored(&events, engine, &args);
-            if engine == Engine::Qemu && accelerator == Accelerator::Tcg && nspawn_is_possible(environment) {
-                events.info(None, "emulation is slow; `--engine nspawn` builds the same at the host's full speed here");
-            }
+            tell_engine(&events, engine, (accelerator, &detection.reason), &args, environment);
             events.info(None, format!("base disk: {BASE_REASON}"));
             check_host(engine, &args, &prepared, &results, environment, &events).await?;
             let settings =
                 settings(&args, &prepared, results, verifier, (engine, accelerator), signals.cancel()).await?;
-            let artifacts = pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?;
-            let (verifier, results) = (settings.verifier.as_ref(), &settings.results);
-            verify_unchanged(&prepared, &artifacts, verifier, results, &work, &events, signals.cancel()).await?;
-            artifacts
+            pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?
         }
     };
     if !args.project.json {
         print(&summary(&artifacts));
     }
     Ok(())
+}
+
+fn output_folder(args: &BuildArgs, root: &Path) -> Result<PathBuf> {
+    std::path::absolute(args.output.clone().unwrap_or_else(|| root.join("builds")))
+        .context(Kind::Usage, || "the output folder has no usable name")
+}
+
+fn results(args: &BuildArgs, prepared: &Prepared, cache: Cache, output: PathBuf) -> Results {
+    Results {
+        cache,
+        output,
+        force: args.force,
+        compression: args.compression.unwrap_or(Compression::Zstd),
+        secrets: prepared.secrets.clone(),
+    }
 }
 
 /// What is verified: the templates that were named, and of the others those that no other extends.
@@ -137,20 +132,20 @@ fn verifier(
     }
 }
 
-async fn verify_unchanged(
-    prepared: &Prepared,
-    artifacts: &[Artifact],
-    verifier: Option<&Verifier>,
-    results: &Results,
-    work: &WorkFolder,
+fn tell_engine(
     events: &Events,
-    cancel: &CancellationToken,
-) -> Result<()> {
-    match verifier {
-        Some(verifier) => {
-            pipeline::verify_unchanged(&prepared.plan, artifacts, (verifier, results), work, (events, cancel)).await
-        }
-        None => Ok(()),
+    engine: Engine,
+    (accelerator, reason): (Accelerator, &str),
+    args: &BuildArgs,
+    environment: &Environment,
+) {
+    match engine {
+        Engine::Qemu => events.info(None, format!("accelerator: {accelerator} ({reason})")),
+        Engine::Nspawn => events.info(None, "engine: nspawn (containers, at the host's own speed)"),
+    }
+    tell_ignored(events, engine, args);
+    if engine == Engine::Qemu && accelerator == Accelerator::Tcg && nspawn_is_possible(environment) {
+        events.info(None, "emulation is slow; `--engine nspawn` builds the same at the host's full speed here");
     }
 }
 
@@ -250,6 +245,21 @@ fn tell_beginning(events: &Events, args: &BuildArgs, prepared: &Prepared, remove
             }
         }
     }
+}
+
+/// What is left to verify can be verified on this host.
+fn check_verifier(
+    verifier: Option<&Verifier>,
+    plan: &Plan,
+    unchanged: Option<&[Artifact]>,
+    results: &Results,
+    environment: &Environment,
+) -> Result<()> {
+    let Some(verifier) = verifier else { return Ok(()) };
+    if unchanged.is_some_and(|artifacts| verifier.have_verified(plan, artifacts, results)) {
+        return Ok(());
+    }
+    super::verify::possible(verifier.targets.values().flat_map(|target| &target.contract.boots), environment)
 }
 
 /// Everything cheap is checked before anything slow begins.

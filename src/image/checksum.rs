@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256, Sha512};
@@ -20,6 +20,15 @@ pub struct Checksums {
 }
 
 impl Checksums {
+    /// As [`Checksums::of`], on a thread of its own.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn in_background(path: PathBuf) -> Result<Self> {
+        let sums = tokio::task::spawn_blocking(move || Self::of(&path, |_| {})).await;
+        sums.context(Kind::Build, || "cannot sum up the image")?
+    }
+
     /// Reads the file once; `progress` gets the bytes read so far.
     ///
     /// # Errors

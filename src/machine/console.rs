@@ -1,7 +1,7 @@
 //! The guest's serial console: a log, events, and what its lines say about the machine's fate.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -10,6 +10,17 @@ use super::{Ended, Reporter};
 use crate::error::{Context, Kind, Result};
 use crate::event::{Event, Events};
 use crate::lines::Splitter;
+
+/// The last bytes of a log, at most `limit`.
+pub(crate) fn log_tail(log: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+    let mut bytes = Vec::new();
+    // It may be written to meanwhile.
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// What a line on the serial console means.
 #[derive(Debug, PartialEq, Eq)]

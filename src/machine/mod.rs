@@ -8,11 +8,13 @@
 //! [`Watch`], which says at once why it can no longer go on ([`Ended`]).
 
 pub use config::{Accelerator, Boot, Config, Display, Drive, Firmware, Format};
+pub(crate) use console::log_tail;
 pub use ended::Ended;
 pub(crate) use ended::free;
 pub use firmware::{has_uefi, uefi};
 pub(crate) use running::{PROGRAM, powered_off};
 pub use running::{PowerOff, Running, Start};
+pub(crate) use runtime::runtime_folder;
 pub use seed::{Seed, build_user_data, write_seed, write_seed_folder, write_volume};
 pub use size::{cpus_of_one, how_many, size_to_host};
 pub(crate) use stderr::Stderr;
@@ -24,6 +26,7 @@ mod ended;
 mod firmware;
 pub(crate) mod qmp;
 mod running;
+mod runtime;
 mod seed;
 mod size;
 mod stderr;

@@ -8,6 +8,7 @@ use super::{Context, session};
 use crate::cache::publish_file;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::machine;
 use crate::plan::Stage;
 use crate::report::{self, TemplateLogs};
 
@@ -41,7 +42,10 @@ pub(super) fn report(context: &Context<'_>, stage: &Stage, error: &Error) -> io:
     let reason = context.events.redact(&report::render(error, false));
     fs::write(folder.join("reason.txt"), reason)?;
     copy(&log, &folder.join("build.log"))?;
-    tail(&session::serial_log(&context.work, &stage.name), &folder.join("serial.log"))?;
+    let serial = session::serial_log(&context.work, &stage.name);
+    if serial.is_file() {
+        fs::write(folder.join("serial.log"), machine::log_tail(&serial, SERIAL_TAIL)?)?;
+    }
     for name in ["screen.png", "command.txt"].into_iter().chain(super::verification::SUFFIXES) {
         copy(&context.work.join(format!("{}.{name}", stage.name)), &folder.join(name))?;
     }
@@ -64,14 +68,4 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let beside = crate::cache::beside(to);
     fs::copy(from, &beside)?;
     publish_file(&beside, to)
-}
-
-fn tail(from: &Path, to: &Path) -> io::Result<()> {
-    use io::{Read, Seek, SeekFrom};
-    let Ok(mut file) = fs::File::open(from) else { return Ok(()) };
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(SERIAL_TAIL)))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    fs::write(to, bytes)
 }

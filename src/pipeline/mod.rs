@@ -32,7 +32,7 @@ use crate::source::keyring::Pinned;
 use crate::template::Text;
 
 pub use base::folder as base_folder;
-pub use verification::{Target, Verifier, verify_unchanged};
+pub use verification::{Target, Verifier};
 
 mod base;
 mod engine;
@@ -130,10 +130,10 @@ pub struct Artifact {
     pub unchanged: bool,
 }
 
-/// Builds every stage of `plan`.
+/// Builds every stage of `plan`, and verifies those images that were there already and that nobody has verified.
 ///
 /// # Errors
-/// The first failure (kind build or host), or the signal that ended it. Finished images stay.
+/// The first failure (kind build, host or verification), or the signal that ended it. Finished images stay.
 pub async fn build(
     plan: &Plan,
     settings: &Settings,
@@ -149,6 +149,9 @@ pub async fn build(
             Ok(artifact) => artifacts.push(artifact),
             Err(error) => return Err(give_up(&context, stage, work, error)),
         }
+    }
+    if let Some(verifier) = &settings.verifier {
+        verifier.verify_unchanged(plan, &artifacts, &settings.results, (work.path(), events, cancel)).await?;
     }
     Ok(artifacts)
 }

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::session::{Connected, Prepared, Start};
 use super::timings::Timings;
+use super::verification::Verified;
 use super::{Artifact, Context, failure, verification};
 use crate::cache::{Layer, beside, publish_file, replace_file};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -36,22 +37,28 @@ async fn verified(
     stage: &Stage,
     flat: &Path,
     manifest: &Manifest,
-) -> Result<Vec<(&'static str, Vec<u8>)>> {
+) -> Result<verification::Files> {
     let failed = context.settings.results.failed_image(stage);
     let _ = fs::remove_file(&failed);
     let Some(verifier) = &context.settings.verifier else { return Ok(Vec::new()) };
     let surroundings = (context.work.as_path(), context.events, context.cancel);
     let traces = context.traces.lock().map(|traces| traces.clone()).unwrap_or_default();
     let sha256 = Some(manifest.image.checksums.sha256.as_str());
-    let result = verifier.verify(&stage.name, flat, sha256, &traces, surroundings).await;
-    result.map_err(|error| {
+    let refused = |error: Error| {
         if error.kind() == Kind::Verification && fs::rename(flat, &failed).is_ok() {
             return verifier
                 .explained(error, &stage.name, &failed)
                 .hint(format!("the image is not published; it is at {}", failed.display()));
         }
         error
-    })
+    };
+    let verified = verifier.verify(&stage.name, flat, sha256, &traces, surroundings).await;
+    let Verified { files, verdict } = verified.map_err(refused)?;
+    if verdict.is_err() {
+        verification::write_for_failure(&context.work, stage, &files)?;
+    }
+    verdict.map_err(refused)?;
+    Ok(files)
 }
 
 /// Boots the overlay, puts the secrets in and takes the traces out; returns the package list.
@@ -99,10 +106,7 @@ async fn flatten(
         return Err(Error::build("the image has a backing file after it was flattened"));
     }
     let size = fs::metadata(&flat.0).context(Kind::Build, || "cannot read the image")?.len();
-    let path = flat.0.clone();
-    let checksums = tokio::task::spawn_blocking(move || Checksums::of(&path, |_| {}))
-        .await
-        .context(Kind::Build, || "cannot sum up the image")??;
+    let checksums = Checksums::in_background(flat.0.clone()).await?;
     timings.done(phase);
     context.cancelled()?;
     let image = ImageFile {

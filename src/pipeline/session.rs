@@ -35,10 +35,6 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// What provisioners see as `PACKER_BUILDER_TYPE`.
 const BUILDER_TYPE: &str = "qemu";
 
-/// Bytes of the longest working folder in which sockets still have room: 107 less `/q-XXXXXX/serial`
-/// and some.
-const LONGEST_WORK: usize = 85;
-
 /// Memory below which a build's guest is not started, MiB.
 const LEAST_MEMORY: u64 = 1024;
 
@@ -101,7 +97,7 @@ impl<'a> Prepared<'a> {
     /// Starts the machine.
     pub(super) async fn boot(self, timings: &mut Timings) -> Result<Booted<'a>> {
         let phase = timings.phase(format!("start {} ({})", self.config.what(), self.purpose));
-        let runtime = runtime_folder(&self.context.work)?;
+        let runtime = machine::runtime_folder(&self.context.work)?;
         let (program, arguments) = self.config.command_line(runtime.path());
         let command_txt = self.context.work.join(format!("{}.command.txt", self.stage.name));
         fs::write(&command_txt, format!("{program} {}\n", quoted(&arguments)))
@@ -158,21 +154,6 @@ fn quoted(arguments: &[std::ffi::OsString]) -> String {
         .map(|word| shlex::try_quote(&word).map_or_else(|_| word.to_string(), std::borrow::Cow::into_owned))
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-/// A folder for the machine's sockets and mounts: in the working folder, where the next run finds what a kill left,
-/// unless its path is too long for a socket (unix(7)).
-fn runtime_folder(work: &Path) -> Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("q-");
-    // Without links, which a container's name spaces would follow elsewhere.
-    let temporary = std::env::temp_dir();
-    let made = if work.as_os_str().len() <= LONGEST_WORK {
-        builder.tempdir_in(work)
-    } else {
-        builder.tempdir_in(temporary.canonicalize().unwrap_or(temporary))
-    };
-    made.context(Kind::Host, || "cannot make a folder for the machine's sockets")
 }
 
 /// A machine that runs.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{Artifact, Results};
-use crate::cache::{WorkFolder, replace_file};
+use crate::cache::replace_file;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::{Event, Events};
 use crate::machine::{self, Accelerator};
@@ -17,6 +17,7 @@ use crate::plan::{Plan, Stage};
 use crate::report::verification;
 use crate::verify::contract::Contract;
 use crate::verify::disk::scan::Secret;
+use crate::verify::report::{Outcome, Report};
 use crate::verify::{self, Found, Options};
 
 /// What the images of a run must keep, and how that is shown.
@@ -50,23 +51,33 @@ pub struct Target {
 }
 
 /// The files of a verification, beside an image or in a report of a failure: suffix and content.
-type Files = Vec<(&'static str, Vec<u8>)>;
+pub(super) type Files = Vec<(&'static str, Vec<u8>)>;
+
+/// What came of a verification.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub files: Files,
+    /// An error of the kind verification where the image does not keep its contract.
+    pub verdict: Result<()>,
+}
+
+/// The working folder, who hears of it, and what ends it.
+type Surroundings<'a> = (&'a Path, &'a Events, &'a CancellationToken);
 
 impl Verifier {
-    /// Verifies `image`, which is not published yet; returns the files that go beside it.
+    /// Verifies `image`.
     ///
     /// # Errors
-    /// It does not keep its contract (kind verification; the files are in `work` then), or it could not be
-    /// verified at all.
+    /// It could not be verified at all.
     pub(super) async fn verify(
         &self,
         name: &str,
         image: &Path,
         sha256: Option<&str>,
         traces: &[(&'static str, SecretString)],
-        (work, events, cancel): (&Path, &Events, &CancellationToken),
-    ) -> Result<Files> {
-        let Some(target) = self.targets.get(name) else { return Ok(Vec::new()) };
+        (work, events, cancel): Surroundings<'_>,
+    ) -> Result<Verified> {
+        let Some(target) = self.targets.get(name) else { return Ok(Verified { files: Vec::new(), verdict: Ok(()) }) };
         let mut secrets = self.secrets.clone();
         secrets.extend(traces.iter().map(|(name, value)| Secret { name: (*name).to_owned(), value: value.clone() }));
         let options = Options {
@@ -97,14 +108,8 @@ impl Verifier {
             failed: counts.failed,
             not_run: counts.not_run,
         });
-        if report.passed() {
-            return Ok(files);
-        }
-        for (suffix, content) in &files {
-            let path = work.join(format!("{name}.{suffix}"));
-            fs::write(&path, content).context(Kind::Host, || format!("cannot write {}", path.display()))?;
-        }
-        Err(verification::problems(&report))
+        let verdict = if report.passed() { Ok(()) } else { Err(verification::problems(&report)) };
+        Ok(Verified { files, verdict })
     }
 
     /// What a user can do with an image that does not keep its contract.
@@ -119,81 +124,75 @@ impl Verifier {
         }
     }
 
-    /// Whether `image` was verified against the very contract, as the files beside it tell.
-    fn has_verified(&self, results: &Results, stage: &Stage) -> bool {
-        let Some(target) = self.targets.get(&stage.name) else { return true };
-        let read = |path: &Path| -> Option<Value> { serde_json::from_slice(&fs::read(path).ok()?).ok() };
-        let (Some(manifest), Some(report)) =
-            (read(&results.manifest(stage)), read(&beside(results, stage, "verification.json")))
-        else {
-            return false;
-        };
-        let checks = report["checks"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let made = checks.iter().filter(|check| check["outcome"] != "skipped");
-        let made: BTreeSet<_> = made.filter_map(|check| check["id"].as_str()).collect();
-        let components = report["components"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let applies = components.iter().filter(|component| component["applies"] == true);
-        let applies: BTreeSet<_> = applies.filter_map(|component| component["name"].as_str()).collect();
-        report["verdict"] == "passed"
-            && made == target.selected.iter().map(String::as_str).collect()
-            && target.required.iter().all(|name| applies.contains(name.as_str()))
-            && report["sha256"] == manifest["image"]["sha256"]
-            && report["contract_sha256"] == target.contract.sha256.as_str()
-    }
-}
-
-impl Verifier {
     /// Whether nothing is left to verify of images that were there with nothing changed.
     pub fn have_verified(&self, plan: &Plan, artifacts: &[Artifact], results: &Results) -> bool {
-        artifacts
-            .iter()
-            .filter_map(|artifact| plan.stage(&artifact.template))
-            .all(|stage| self.has_verified(results, stage))
+        let mut stages = artifacts.iter().filter_map(|artifact| plan.stage(&artifact.template));
+        stages.all(|stage| self.has_verified(results, stage))
+    }
+
+    /// Whether the image of `stage` was verified against the very contract, as the files beside it tell.
+    fn has_verified(&self, results: &Results, stage: &Stage) -> bool {
+        let Some(target) = self.targets.get(&stage.name) else { return true };
+        let report = fs::read(beside(results, stage, "verification.json")).unwrap_or_default();
+        let Ok(report) = serde_json::from_slice::<Report>(&report) else { return false };
+        let made = report.checks.iter().filter(|check| check.outcome != Outcome::Skipped);
+        let made: BTreeSet<_> = made.map(|check| &check.id).collect();
+        let applies = |name: &str| report.components.iter().any(|known| known.applies && known.name == name);
+        report.passed()
+            && made.into_iter().eq(&target.selected)
+            && target.required.iter().all(|name| applies(name))
+            && sha256(results, stage).is_some_and(|sha256| sha256 == report.sha256)
+            && report.contract_sha256 == target.contract.sha256
+    }
+
+    /// Verifies the images that were there with nothing changed and that nobody has verified yet.
+    ///
+    /// # Errors
+    /// One does not keep its contract (kind verification; it stays where it is), or could not be verified.
+    pub async fn verify_unchanged(
+        &self,
+        plan: &Plan,
+        artifacts: &[Artifact],
+        results: &Results,
+        surroundings: Surroundings<'_>,
+    ) -> Result<()> {
+        for artifact in artifacts.iter().filter(|artifact| artifact.unchanged) {
+            let Some(stage) = plan.stage(&artifact.template) else { continue };
+            if self.has_verified(results, stage) {
+                continue;
+            }
+            let sha256 = sha256(results, stage);
+            let explained = |error| self.explained(error, &stage.name, &artifact.path);
+            let verified = self.verify(&stage.name, &artifact.path, sha256.as_deref(), &[], surroundings).await;
+            let Verified { files, verdict } = verified.map_err(explained)?;
+            // The image is as good as before: only what is known of it has changed.
+            write(results, stage, &files)?;
+            verdict.map_err(explained)?;
+        }
+        Ok(())
     }
 }
 
-/// Verifies the images that were there with nothing changed and that nobody has verified yet.
-///
-/// # Errors
-/// One does not keep its contract (kind verification; it stays where it is), or could not be verified.
-pub async fn verify_unchanged(
-    plan: &Plan,
-    artifacts: &[Artifact],
-    (verifier, results): (&Verifier, &Results),
-    work: &WorkFolder,
-    (events, cancel): (&Events, &CancellationToken),
-) -> Result<()> {
-    for artifact in artifacts.iter().filter(|artifact| artifact.unchanged) {
-        let Some(stage) = plan.stage(&artifact.template) else { continue };
-        if verifier.has_verified(results, stage) {
-            continue;
-        }
-        let manifest = fs::read(results.manifest(stage)).unwrap_or_default();
-        let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
-        let sha256 = manifest["image"]["sha256"].as_str();
-        let surroundings = (work.path(), events, cancel);
-        match verifier.verify(&stage.name, &artifact.path, sha256, &[], surroundings).await {
-            Ok(files) => write(results, stage, &files)?,
-            Err(error) => {
-                // The image is as good as before: only what is known of it has changed.
-                for suffix in SUFFIXES {
-                    let from = work.path().join(format!("{}.{suffix}", stage.name));
-                    if let Ok(content) = fs::read(from) {
-                        write(results, stage, &[(suffix, content)])?;
-                    }
-                }
-                return Err(verifier.explained(error, &stage.name, &artifact.path));
-            }
-        }
-    }
-    Ok(())
+/// What the manifest says of the image of `stage`.
+fn sha256(results: &Results, stage: &Stage) -> Option<String> {
+    let manifest: Value = serde_json::from_slice(&fs::read(results.manifest(stage)).ok()?).ok()?;
+    Some(manifest["image"]["sha256"].as_str()?.to_owned())
 }
 
 /// The suffixes of a verification's files.
 pub(super) const SUFFIXES: [&str; 3] = ["verification.json", "verification.html", "desktop.png"];
 
+/// Puts the files of a failed verification where the report of the failure takes them from.
+pub(super) fn write_for_failure(work: &Path, stage: &Stage, files: &Files) -> Result<()> {
+    for (suffix, content) in files {
+        let path = work.join(format!("{}.{suffix}", stage.name));
+        fs::write(&path, content).context(Kind::Host, || format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Puts the files of a verification beside the image of `stage`.
-pub(super) fn write(results: &Results, stage: &Stage, files: &[(&'static str, Vec<u8>)]) -> Result<()> {
+pub(super) fn write(results: &Results, stage: &Stage, files: &Files) -> Result<()> {
     for (suffix, content) in files {
         let path = beside(results, stage, suffix);
         replace_file(&path, content, 0o644).context(Kind::Host, || format!("cannot write {}", path.display()))?;

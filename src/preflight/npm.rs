@@ -6,16 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::pip::Index;
+use super::pip::{self, Index};
 
 /// Where npm's own prefix may be; its `etc/npmrc` is the system's.
 const SYSTEM_FILES: [&str; 3] = ["/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc"];
 
 /// The host's registry: of `environment`, else of the files that it leads to. None is npm's own default.
 pub fn host_registry(environment: &BTreeMap<String, String>) -> Option<Index> {
-    let read = |path: PathBuf| std::fs::read_to_string(&path).ok().map(|text| (path, text));
-    let files: Vec<(PathBuf, String)> = config_files(environment).into_iter().filter_map(read).collect();
-    registry(environment, &files)
+    registry(environment, &pip::texts(config_files(environment)))
 }
 
 /// A variable of npm, whose names are read in any case.

@@ -48,9 +48,13 @@ pub fn config_files(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
 /// The host's index: of `environment`, else of the files that it leads to. Files that cannot be read count as empty,
 /// as they do for pip.
 pub fn host_index(environment: &BTreeMap<String, String>) -> Option<Index> {
+    index(environment, &texts(config_files(environment)))
+}
+
+/// The files that can be read, with their texts.
+pub(super) fn texts(files: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
     let read = |path: PathBuf| std::fs::read_to_string(&path).ok().map(|text| (path, text));
-    let files: Vec<(PathBuf, String)> = config_files(environment).into_iter().filter_map(read).collect();
-    index(environment, &files)
+    files.into_iter().filter_map(read).collect()
 }
 
 /// The index of `environment`, else of `files`, least important first.

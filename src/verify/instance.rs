@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::contract::{Boot, Port};
 use super::metadata::{ADDRESS, Metadata};
 use super::ports;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Events, Stream};
 use crate::guest::{Endpoint, Guest, HostKey, Key, Outcome};
 use crate::image::qemu_img;
@@ -24,8 +23,13 @@ use crate::machine::{self, Accelerator, Config, Firmware, PowerOff, Running};
 /// much again is always more than what a file system keeps for itself.
 const GROWTH: u64 = 4 << 30;
 
-/// How much longer things take under emulation.
-pub(super) const EMULATION: u32 = 3;
+/// How much longer things take than on a fast machine.
+pub(super) fn slowness(accelerator: Accelerator) -> u32 {
+    match accelerator {
+        Accelerator::Kvm => 1,
+        Accelerator::Tcg => 3,
+    }
+}
 
 /// Longest that a command of a check may take with all its connections; then nobody answers any more.
 const COMMAND: Duration = Duration::from_secs(300);
@@ -98,12 +102,13 @@ pub(super) struct Instance<'a> {
     /// What probes may name.
     pub variables: BTreeMap<String, String>,
     /// When the power came on.
-    pub power_on: Instant,
+    power_on: Instant,
     /// Seconds from power-on to events.
     pub times: Vec<(String, f64)>,
     /// Seconds from the last power-on to the first answers of ports, by name.
     up: Vec<(String, f64)>,
-    pub patience: Duration,
+    /// How long it may take to be up.
+    patience: Duration,
     ports: Vec<Port>,
     serial_log: PathBuf,
     key: Key,
@@ -145,7 +150,7 @@ impl<'a> Instance<'a> {
             unsafe_cache: true,
             ..Config::new(format!("verify-{}", boot.name), place.accelerator, &overlay)
         };
-        let runtime = runtime_folder(place.work)?;
+        let runtime = machine::runtime_folder(place.work)?;
         let power_on = Instant::now();
         let start = machine::Start {
             runtime: runtime.path(),
@@ -155,7 +160,6 @@ impl<'a> Instance<'a> {
             cancel: place.cancel,
         };
         let machine = Running::start(&config, start).await?;
-        let factor = if place.accelerator == Accelerator::Tcg { EMULATION } else { 1 };
         Ok(Self {
             place: place.clone(),
             machine: Some(machine),
@@ -165,7 +169,7 @@ impl<'a> Instance<'a> {
             power_on,
             times: Vec::new(),
             up: Vec::new(),
-            patience: boot.patience * factor,
+            patience: boot.patience * slowness(place.accelerator),
             ports,
             serial_log,
             key,
@@ -277,7 +281,8 @@ impl<'a> Instance<'a> {
     /// There is no way in, or the machine ended.
     pub(super) async fn run(&mut self, command: &str, stdin: &[u8]) -> Result<(u32, String)> {
         let Some(guest) = &mut self.guest else {
-            return Err(Error::new(Kind::Verification, format!("no login by the metadata's key: {}", self.no_guest)));
+            let why = format!("no command can be run in the guest: {}", self.no_guest);
+            return Err(Error::new(Kind::Verification, why));
         };
         let mut lines = String::new();
         let done = guest.exec(command, std::io::Cursor::new(stdin.to_vec()), |_: Stream, line| {
@@ -314,26 +319,16 @@ impl<'a> Instance<'a> {
     ///
     /// # Errors
     /// It is still on after `limit`.
-    pub(super) async fn press_button(&mut self, limit: Duration) -> Result<Duration> {
+    pub(super) async fn press_button(&mut self, limit: Duration) -> Result<()> {
         let machine = self.machine.take().ok_or_else(|| Error::build("the instance is off"))?;
         self.guest = None;
         "it was shut down".clone_into(&mut self.no_guest);
-        let pressed = Instant::now();
-        machine.shutdown(PowerOff::Button, limit, self.place.cancel).await?;
-        Ok(pressed.elapsed())
+        machine.shutdown(PowerOff::Button, limit, self.place.cancel).await
     }
 
-    /// Everything that the serial console has said.
+    /// What the serial console has said, the last of it where that is much.
     pub(super) fn serial(&self) -> String {
-        let read = || -> std::io::Result<Vec<u8>> {
-            let mut file = fs::File::open(&self.serial_log)?;
-            let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(SERIAL)))?;
-            let mut bytes = Vec::new();
-            file.take(SERIAL).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&machine::log_tail(&self.serial_log, SERIAL).unwrap_or_default()).into_owned()
     }
 
     /// Its screen, as PNG, where it can be had.
@@ -398,12 +393,4 @@ async fn settle(endpoint: Endpoint, patience: Duration, power_on: Instant) -> Re
     }
     let settled = power_on.elapsed().as_secs_f64();
     Ok((guest, vec![("SSH".to_owned(), ssh), ("all started".to_owned(), settled)]))
-}
-
-/// A folder for sockets, whose paths must be short (unix(7)).
-fn runtime_folder(work: &Path) -> Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("v-");
-    let made = if work.as_os_str().len() <= 80 { builder.tempdir_in(work) } else { builder.tempdir() };
-    made.context(Kind::Host, || "cannot make a folder for the machine's sockets")
 }

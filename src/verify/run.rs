@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::contract::{Boot, Check, Contract, Level, Port};
 use super::disk::Disk;
 use super::disk::scan::Secret;
-use super::instance::{self, EMULATION, Instance, Place};
+use super::instance::{self, Instance, Place, slowness};
 use super::probes::{Bench, Offline};
 use super::report::{BootReport, CheckReport, Component, Outcome, Report};
 use super::token::Signer;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Events, Phase};
+use crate::image::Checksums;
 use crate::image::manifest::rfc3339;
-use crate::image::{Checksums, qemu_img};
 use crate::machine::{Accelerator, cpus_of_one};
 
 /// RSA bits of the key that tokens are signed with: as PEM it fits Nova's 255 characters of a
@@ -80,13 +80,10 @@ pub async fn verify(options: &Options<'_>, events: &Events, cancel: &Cancellatio
     let begun = Instant::now();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let phase = events.phase(options.name, "read the image");
-    if !options.allow_backing {
-        refuse_backing(options.image, cancel).await?;
-    }
-    let disk = Disk::open(options.image, options.work, &phase, cancel).await?;
+    let disk = Disk::open(options.image, options.allow_backing, options.work, &phase, cancel).await?;
     let sha256 = match &options.sha256 {
         Some(sha256) => sha256.clone(),
-        None => checksum(options.image).await?,
+        None => Checksums::in_background(options.image.to_owned()).await?.sha256,
     };
     phase.finish();
     let offline = Offline {
@@ -102,7 +99,7 @@ pub async fn verify(options: &Options<'_>, events: &Events, cancel: &Cancellatio
         events,
         cancel,
         offline: &offline,
-        applies: components.iter().map(|component| (component.name.clone(), component.clone())).collect(),
+        components: &components,
         signer: Signer::generate(KEY_BITS)?,
         stranger: Signer::generate(KEY_BITS)?,
         outcomes: BTreeMap::new(),
@@ -161,23 +158,6 @@ fn redacted(mut report: Report, events: &Events) -> Report {
     report
 }
 
-/// Refuses an image whose content is in other files.
-async fn refuse_backing(image: &Path, cancel: &CancellationToken) -> Result<()> {
-    // What is no image at all is told by whoever reads it.
-    let Ok(info) = qemu_img::info(image, cancel).await else { return Ok(()) };
-    match info.backing_filename.or(info.format_specific.and_then(|format| format.data.data_file)) {
-        Some(other) => Err(Error::usage(format!("{} lies on another file, {other}", image.display()))
-            .hint("flatten it with `qemu-img convert`, or say --allow-backing if you trust who made it")),
-        None => Ok(()),
-    }
-}
-
-async fn checksum(image: &Path) -> Result<String> {
-    let path = image.to_owned();
-    let sums = tokio::task::spawn_blocking(move || Checksums::of(&path, |_| {})).await;
-    Ok(sums.context(Kind::Build, || "cannot sum up the image")??.sha256)
-}
-
 /// Which parts of the platform the image has.
 fn components(options: &Options<'_>, offline: &Offline<'_>) -> Result<Vec<Component>> {
     let component = |component: &super::contract::Component| {
@@ -203,7 +183,8 @@ struct Run<'a> {
     events: &'a Events,
     cancel: &'a CancellationToken,
     offline: &'a Offline<'a>,
-    applies: BTreeMap<String, Component>,
+    /// In the contract's order.
+    components: &'a [Component],
     signer: Signer,
     stranger: Signer,
     outcomes: Outcomes,
@@ -215,8 +196,7 @@ impl<'a> Run<'a> {
     /// The checks that are not made, and why.
     fn set_apart(&mut self) {
         for check in &self.options.contract.checks {
-            let component = check.component.map(|index| &self.options.contract.components[index].name);
-            let missing = component.and_then(|name| self.applies.get(name)).filter(|component| !component.applies);
+            let missing = check.component.map(|index| &self.components[index]).filter(|component| !component.applies);
             let outcome = if !self.options.selected.contains(&check.id) {
                 Outcome::Skipped
             } else if let Some(component) = missing {
@@ -231,10 +211,6 @@ impl<'a> Run<'a> {
     fn left(&self, belongs: impl Fn(&Check) -> bool) -> Vec<&'a Check> {
         let checks = self.options.contract.checks.iter();
         checks.filter(|check| belongs(check) && !self.outcomes.contains_key(&check.id)).collect()
-    }
-
-    fn slowness(&self) -> u32 {
-        if self.options.accelerator == Accelerator::Tcg { EMULATION } else { 1 }
     }
 
     async fn without_a_boot(&mut self) -> Result<()> {
@@ -363,9 +339,7 @@ impl<'a> Run<'a> {
 
     /// The ports of the components that the image has.
     fn ports(&self) -> Vec<Port> {
-        let applies = |port: &&Port| {
-            port.component.as_ref().is_none_or(|name| self.applies.get(name).is_none_or(|component| component.applies))
-        };
+        let applies = |port: &&Port| port.component.is_none_or(|index| self.components[index].applies);
         self.options.contract.ports.iter().filter(applies).cloned().collect()
     }
 
@@ -386,8 +360,7 @@ impl<'a> Run<'a> {
             jupyter: None,
             phase,
             cancel,
-            slowness: self.slowness(),
-            no_values: BTreeMap::new(),
+            slowness: slowness(self.options.accelerator),
         };
         for (done, check) in checks.iter().enumerate() {
             phase.progress(done as u64, Some(checks.len() as u64), "checks");
@@ -435,7 +408,8 @@ impl Booted {
     }
 }
 
-fn ends_all(error: &Error, cancel: &CancellationToken) -> bool {
+/// Whether `error` is about the verification rather than about what is verified.
+pub(super) fn ends_all(error: &Error, cancel: &CancellationToken) -> bool {
     cancel.is_cancelled() || matches!(error.kind(), Kind::Interrupted | Kind::Terminated | Kind::Host)
 }
 

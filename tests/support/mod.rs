@@ -5,7 +5,7 @@
 pub mod bench;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -64,6 +64,31 @@ pub fn images() -> PathBuf {
     assert_eq!(code, 0, "{err}");
     fs::write(folder.join("last-build.log"), err).unwrap();
     output
+}
+
+/// What is done with the files of an image.
+#[derive(Clone, Copy)]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// Runs a bash script in the root of an image's files, without booting it; returns its standard output.
+pub fn in_image(image: &Path, access: Access, script: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.arg(repository().join("tests/support/in-image.sh")).args([image, folder.path()]);
+    command.arg(match access {
+        Access::Read => "read",
+        Access::Write => "write",
+    });
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let (out, err, code) = told(&child.wait_with_output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    out
 }
 
 /// Standard output, standard error, exit code.

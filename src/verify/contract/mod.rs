@@ -64,8 +64,8 @@ pub struct Port {
     pub name: String,
     /// What a client says first; nothing where the server speaks first.
     pub greeting: Vec<u8>,
-    /// The component that it belongs to.
-    pub component: Option<String>,
+    /// Index of the component that it belongs to.
+    pub component: Option<usize>,
 }
 
 /// A part of the platform.

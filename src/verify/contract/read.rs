@@ -151,7 +151,7 @@ fn ports(reader: &mut Reader, node: Option<&Node>, components: &[Component]) -> 
             port: number,
             name: name.and_then(|node| reader.text(node)).unwrap_or_default(),
             greeting: greeting.and_then(|node| reader.text(node)).unwrap_or_default().into_bytes(),
-            component: component.map(|index| components[index].name.clone()),
+            component,
         });
     }
     ports

@@ -47,10 +47,16 @@ impl Disk {
     /// `work`, which goes when the result is dropped.
     ///
     /// # Errors
-    /// The file is no image, encrypted, or lies on a file that is missing (kind usage); it is damaged
-    /// (kind verification); there is no space for the copy (kind host); `cancel` fires.
-    pub async fn open(image: &Path, work: &Path, phase: &Phase, cancel: &CancellationToken) -> Result<Self> {
-        let info = describe(image, cancel).await?;
+    /// The file is no image, encrypted, or lies on a file that is missing, or on any without `allow_backing`
+    /// (kind usage); it is damaged (kind verification); there is no space for the copy (kind host); `cancel` fires.
+    pub async fn open(
+        image: &Path,
+        allow_backing: bool,
+        work: &Path,
+        phase: &Phase,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let info = describe(image, allow_backing, cancel).await?;
         let raw = if info.format == "raw" {
             Raw::Image
         } else {
@@ -103,7 +109,7 @@ impl Disk {
 }
 
 /// What the image is, after what can be known without reading its content.
-async fn describe(image: &Path, cancel: &CancellationToken) -> Result<Info> {
+async fn describe(image: &Path, allow_backing: bool, cancel: &CancellationToken) -> Result<Info> {
     let unreadable = |error| Error::usage(format!("cannot read {}", image.display())).because(error);
     let metadata = std::fs::metadata(image).map_err(|error| unreadable(error.into()))?;
     if !metadata.is_file() {
@@ -120,11 +126,21 @@ async fn describe(image: &Path, cancel: &CancellationToken) -> Result<Info> {
     if info.encrypted {
         return Err(Error::usage(format!("{} is encrypted: nothing of it can be read", image.display())));
     }
+    if let Some(other) = elsewhere(&info).filter(|_| !allow_backing) {
+        return Err(Error::usage(format!("{} lies on another file, {other}", image.display()))
+            .hint("flatten it with `qemu-img convert`, or say --allow-backing if you trust who made it"));
+    }
     if let Some(backing) = info.full_backing_filename.as_deref().filter(|backing| is_missing(backing)) {
         return Err(Error::usage(format!("{} lies on {backing}, which is missing", image.display()))
             .hint("`qemu-img convert -O qcow2` makes one file of an image and what it lies on"));
     }
     Ok(info)
+}
+
+/// The other file that has content of an image.
+fn elsewhere(info: &Info) -> Option<&str> {
+    let data_file = || info.format_specific.as_ref()?.data.data_file.as_deref();
+    info.backing_filename.as_deref().or_else(data_file)
 }
 
 /// Whether a backing file is a path (and not a URL or a description in JSON) where no file is.

@@ -85,5 +85,5 @@ pub fn write_at(file: &mut File, offset: u64, bytes: &[u8]) {
 
 pub async fn open(image: &Path) -> Result<Disk> {
     let phase = Events::none().phase("t", "open");
-    Disk::open(image, image.parent().unwrap(), &phase, &CancellationToken::new()).await
+    Disk::open(image, true, image.parent().unwrap(), &phase, &CancellationToken::new()).await
 }

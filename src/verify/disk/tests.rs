@@ -74,6 +74,29 @@ async fn what_is_no_image_is_the_users_mistake_and_told_in_words() {
 }
 
 #[tokio::test]
+async fn an_image_on_another_file_is_read_only_where_that_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    system_ext4(&path("fs"), |_| {});
+    run("qemu-img", &[&"create", &"-q", &"-f", &"qcow2", &"-F", &"raw", &"-b", &path("fs"), &path("overlay")]);
+    let data_file = format!("data_file={}", path("data").display());
+    run("qemu-img", &[&"convert", &"-O", &"qcow2", &"-o", &data_file, &path("fs"), &path("outside")]);
+    let phase = Events::none().phase("t", "open");
+    let cancel = CancellationToken::new();
+    for (name, other) in [("overlay", "fs"), ("outside", "data")] {
+        let error = Disk::open(&path(name), false, folder.path(), &phase, &cancel).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        let says = format!("{} lies on another file, {}", path(name).display(), path(other).display());
+        assert_eq!(error.chain()[0], says);
+        open(&path(name)).await.unwrap().files().unwrap();
+    }
+    // Which file that is tells enough: that it is missing, too, is of no interest then.
+    std::fs::remove_file(path("fs")).unwrap();
+    let error = Disk::open(&path("overlay"), false, folder.path(), &phase, &cancel).await.unwrap_err();
+    assert!(error.chain()[0].contains("lies on another file"), "{:?}", error.chain());
+}
+
+#[tokio::test]
 async fn a_truncated_qcow2_is_damaged_though_qemu_img_would_convert_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -94,10 +117,10 @@ async fn a_work_folder_that_cannot_be_written_is_the_hosts_fault_and_a_cancelled
     run("qemu-img", &[&"convert", &"-O", &"qcow2", &path("fs"), &path("q")]);
     let phase = Events::none().phase("t", "open");
     let cancel = CancellationToken::new();
-    let error = Disk::open(&path("q"), &path("nowhere"), &phase, &cancel).await.unwrap_err();
+    let error = Disk::open(&path("q"), true, &path("nowhere"), &phase, &cancel).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Host);
     cancel.cancel();
-    let error = Disk::open(&path("q"), folder.path(), &phase, &cancel).await.unwrap_err();
+    let error = Disk::open(&path("q"), true, folder.path(), &phase, &cancel).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Interrupted);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }

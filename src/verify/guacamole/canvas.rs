@@ -85,13 +85,16 @@ impl Canvas {
 
     fn counts(&self) -> Counts {
         *self.counts.get_or_init(|| {
-            let mut sorted = self.picture().to_vec();
-            sorted.sort_unstable();
-            let runs = sorted.chunk_by(|a, b| a == b).map(<[_]>::len);
-            runs.fold(Counts { colours: 0, commonest: 0 }, |counts, run| Counts {
-                colours: counts.colours + 1,
-                commonest: counts.commonest.max(run),
-            })
+            // One counter a colour: this is asked at every frame, and guacd waits meanwhile.
+            let mut seen = vec![0_u32; 1 << 24];
+            let mut counts = Counts { colours: 0, commonest: 0 };
+            for &[red, green, blue] in self.picture() {
+                let count = &mut seen[u32::from_be_bytes([0, red, green, blue]) as usize];
+                *count += 1;
+                counts.colours += usize::from(*count == 1);
+                counts.commonest = counts.commonest.max(*count as usize);
+            }
+            counts
         })
     }
 

@@ -1,10 +1,12 @@
 //! Probes of the desktop, the way that a user takes: through guacd, with a signed token.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::expect::{shown, unmet};
+use super::expect::shown;
 use super::{Bench, Probed, failed, not_run};
-use crate::verify::contract::{Expect, GUACD, Login, PamResult, Picture, variables};
+use crate::error::Result;
+use crate::verify::contract::{Expect, GUACD, Login, PamResult, Picture, Token};
 use crate::verify::guacamole::{self, Canvas, Connection, End, Followed, Screen};
 use crate::verify::ports;
 
@@ -40,21 +42,31 @@ const UNREACHABLE: [i32; 3] = [0x0202, 0x0204, 0x0208];
 /// The question that guacd answers with its arguments.
 const SELECT: &[u8] = b"6.select,3.rdp;";
 
+/// A desktop that is asked for, and what it must look like.
+struct Session<'a> {
+    guacd: SocketAddr,
+    /// Where guacd finds xrdp: its own machine, by the machine's outside address.
+    host: String,
+    user: String,
+    token: Token,
+    screen: Screen,
+    picture: &'a Picture,
+}
+
 impl Bench<'_, '_> {
     pub(super) async fn guacamole_arguments(&mut self, expect: &Expect) -> Probed {
-        let Some(instance) = self.instance.as_deref().filter(|instance| instance.is_on()) else {
-            return not_run("the instance is off");
+        let address = match self.running() {
+            Ok(instance) => instance.address(GUACD)?,
+            Err(why) => return not_run(why),
         };
-        let answer = ports::ask(instance.address(GUACD)?, SELECT, READY).await?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let answer = ports::ask(address, SELECT, READY).await?;
+        let answer = String::from_utf8_lossy(&answer);
+        let name = "guacd's handshake".to_owned();
         if !answer.starts_with("4.args,13.VERSION_") {
             let expected = "`args` with a version and the names of its arguments".to_owned();
-            return failed("guacd's handshake".to_owned(), expected, shown(&answer));
+            return failed(name, expected, shown(&answer));
         }
-        match unmet(expect, &answer, self.values()) {
-            None => Ok(Ok(())),
-            Some(expected) => failed("guacd's handshake".to_owned(), expected, shown(&answer)),
-        }
+        self.judge(name, expect, &answer)
     }
 
     pub(super) async fn desktop(
@@ -65,78 +77,92 @@ impl Bench<'_, '_> {
         picture: &Picture,
         join: bool,
     ) -> Probed {
-        let user = variables::fill(&login.user, self.values(), str::to_owned);
-        let token = self.token(&user, login.token)?;
-        let Some(instance) = self.instance.as_deref().filter(|instance| instance.is_on()) else {
-            return not_run("the instance is off");
+        let instance = match self.running() {
+            Ok(instance) => instance,
+            Err(why) => return not_run(why),
         };
-        let address = instance.address(GUACD)?;
-        let screen = Screen { width, height, dpi: 96 };
-        // guacd reaches xrdp of its own machine by the machine's outside address.
-        let host = instance.variables["address"].clone();
-        let mut login_data = guacamole::Login::new(&host, XRDP, &user, token, screen);
-        let name = format!("session of {user} through guacd, with {}", login.token.name());
+        let session = Session {
+            guacd: instance.address(GUACD)?,
+            host: instance.variables["address"].clone(),
+            user: self.fill(&login.user),
+            token: login.token,
+            screen: Screen { width, height, dpi: 96 },
+            picture,
+        };
+        let name = format!("session of {} through guacd, with {}", session.user, session.token.name());
         if result == PamResult::Refused {
-            let connection = Connection::open(address, &login_data, READY * self.slowness).await?;
+            let connection = self.open(&session).await?;
             return self.refused(name, connection).await;
         }
-        let mut attempt = 1;
-        let (mut connection, followed) = loop {
-            // xorgxrdp serves one connection: one that comes while the last is being closed may get nothing.
-            let _ = self.in_guest(LAST_IS_CLOSED, b"").await?;
-            let mut connection = Connection::open(address, &login_data, READY * self.slowness).await?;
-            let followed = connection.follow(DRAWN * self.slowness, |canvas| unlike(canvas, picture).is_none()).await?;
-            let nothing = followed != Followed::Enough && connection.canvas().width() == 0;
-            if !nothing || attempt == ATTEMPTS {
-                break (connection, followed);
-            }
-            // As a user does whose browser stays empty.
-            attempt += 1;
-            connection.disconnect().await;
-            login_data = guacamole::Login::new(&host, XRDP, &user, self.token(&user, login.token)?, screen);
-        };
+        let (mut connection, followed) = self.drawn(&session).await?;
         if self.pictures.is_empty() && followed == Followed::Enough {
             connection.follow(SETTLED, |_| false).await?;
         }
         if connection.canvas().width() > 0 {
-            self.pictures.push((format!("The desktop of {user}"), connection.canvas().png()?));
+            self.pictures.push((format!("The desktop of {}", session.user), connection.canvas().png()?));
         }
-        let seen = unlike(connection.canvas(), picture);
-        match (followed, seen) {
-            (Followed::Enough, _) => {}
+        match (followed, unlike(connection.canvas(), picture)) {
             (Followed::Ended(end), _) => return failed(name, "the desktop".to_owned(), end.to_string()),
             (Followed::TimedOut, Some(seen)) => return failed(name, expected(picture), seen),
-            (Followed::TimedOut, None) => {}
+            (Followed::Enough, _) | (Followed::TimedOut, None) => {}
         }
-        if join {
-            let id = connection.id().to_owned();
-            let joined = self.joined(address, &id, screen, picture);
-            // guacd draws for all or for none: it waits for one who does not read, and then hangs up on all.
-            let joined = tokio::select! {
-                joined = joined => joined?,
-                followed = connection.follow(FIRST, |_| false) => {
-                    let seen = format!("the first connection ended meanwhile: {:?}", followed?);
-                    return failed(name, "two connections to one session".to_owned(), seen);
-                }
-            };
-            connection.disconnect().await;
-            return Ok(joined);
-        }
+        let probed = if join { self.shared(name, &session, &mut connection).await? } else { Ok(()) };
         connection.disconnect().await;
-        Ok(Ok(()))
+        Ok(probed)
+    }
+
+    /// Opens a session, with a login made for it.
+    async fn open(&self, session: &Session<'_>) -> Result<Connection> {
+        let token = self.token(&session.user, session.token)?;
+        let login = guacamole::Login::new(&session.host, XRDP, &session.user, token, session.screen);
+        Connection::open(session.guacd, &login, READY * self.slowness).await
+    }
+
+    /// Opens a session until something is drawn, as a user does whose browser stays empty.
+    async fn drawn(&mut self, session: &Session<'_>) -> Result<(Connection, Followed)> {
+        let mut attempt = 1;
+        loop {
+            // xorgxrdp serves one connection: one that comes while the last is being closed may get nothing.
+            let _ = self.in_guest(LAST_IS_CLOSED, b"").await?;
+            let mut connection = self.open(session).await?;
+            let followed = self.follow(&mut connection, session.picture).await?;
+            let nothing = followed != Followed::Enough && connection.canvas().width() == 0;
+            if !nothing || attempt == ATTEMPTS {
+                return Ok((connection, followed));
+            }
+            attempt += 1;
+            connection.disconnect().await;
+        }
+    }
+
+    /// Follows a session until it looks as it should.
+    async fn follow(&self, connection: &mut Connection, picture: &Picture) -> Result<Followed> {
+        connection.follow(DRAWN * self.slowness, |canvas| unlike(canvas, picture).is_none()).await
+    }
+
+    /// A second connection to a session sees it while the first goes on.
+    async fn shared(&self, name: String, session: &Session<'_>, first: &mut Connection) -> Probed {
+        let id = first.id().to_owned();
+        // guacd draws for all or for none: it waits for one who does not read, and then hangs up on all.
+        tokio::select! {
+            joined = self.joined(&id, session) => joined,
+            followed = first.follow(FIRST, |_| false) => {
+                let seen = format!("the first connection ended meanwhile: {:?}", followed?);
+                failed(name, "two connections to one session".to_owned(), seen)
+            }
+        }
     }
 
     /// A second connection sees the same desktop.
-    async fn joined(&self, address: std::net::SocketAddr, id: &str, screen: Screen, picture: &Picture) -> Probed {
-        let mut second = Connection::join(address, id, screen, READY * self.slowness).await?;
-        let followed = second.follow(DRAWN * self.slowness, |canvas| unlike(canvas, picture).is_none()).await?;
-        let seen = unlike(second.canvas(), picture);
+    async fn joined(&self, id: &str, session: &Session<'_>) -> Probed {
+        let name = "a second connection to the session".to_owned();
+        let mut second = Connection::join(session.guacd, id, session.screen, READY * self.slowness).await?;
+        let followed = self.follow(&mut second, session.picture).await?;
+        let seen = unlike(second.canvas(), session.picture);
         second.disconnect().await;
         match (followed, seen) {
-            (Followed::Ended(end), _) => {
-                failed("a second connection to the session".to_owned(), "the desktop".to_owned(), end.to_string())
-            }
-            (_, Some(seen)) => failed("a second connection to the session".to_owned(), expected(picture), seen),
+            (Followed::Ended(end), _) => failed(name, "the desktop".to_owned(), end.to_string()),
+            (_, Some(seen)) => failed(name, expected(session.picture), seen),
             _ => Ok(Ok(())),
         }
     }

@@ -8,15 +8,16 @@ use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::contract::{Check, Level, Probe, Token, What};
+use super::contract::{Check, Expect, Level, Probe, Token, What, variables};
 use super::disk::Disk;
 use super::disk::files::Files;
 use super::disk::scan::Secret;
 use super::instance::Instance;
 use super::report::{Failure, Outcome};
+use super::run::ends_all;
 use super::token::Signer;
 use super::web::jupyter::Jupyter;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::event::Phase;
 
 mod desktop;
@@ -26,6 +27,8 @@ mod jupyter;
 mod net;
 mod offline;
 mod power;
+
+use expect::{shown, unmet};
 
 /// Pause between two tries of a probe that has time.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -85,10 +88,9 @@ pub(super) struct Bench<'a, 'p> {
     pub cancel: &'a CancellationToken,
     /// How much longer things take here than on a fast machine.
     pub slowness: u32,
-    pub no_values: BTreeMap<String, String>,
 }
 
-impl Bench<'_, '_> {
+impl<'p> Bench<'_, 'p> {
     /// Makes a check; its probes are made in their order, and the first that cannot be made ends it.
     ///
     /// # Errors
@@ -134,7 +136,7 @@ impl Bench<'_, '_> {
 
     /// Whether `error` is about the verification rather than about what is verified.
     fn ends_all(&self, error: &Error) -> bool {
-        self.cancel.is_cancelled() || matches!(error.kind(), Kind::Interrupted | Kind::Terminated | Kind::Host)
+        ends_all(error, self.cancel)
     }
 
     async fn once(&mut self, what: &What, level: Level) -> Probed {
@@ -169,9 +171,32 @@ impl Bench<'_, '_> {
         }
     }
 
+    /// The instance, which is on; or why there is none.
+    fn running(&self) -> Result<&Instance<'p>, String> {
+        match self.instance.as_deref() {
+            Some(instance) if instance.is_on() => Ok(instance),
+            Some(_) => Err("the instance is off".to_owned()),
+            None => Err("no instance".to_owned()),
+        }
+    }
+
     /// What probes may name here.
     fn values(&self) -> &BTreeMap<String, String> {
-        self.instance.as_deref().map_or(&self.no_values, |instance| &instance.variables)
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.instance.as_deref().map_or(&NONE, |instance| &instance.variables)
+    }
+
+    /// `text` with the values of what it names.
+    fn fill(&self, text: &str) -> String {
+        variables::fill(text, self.values(), str::to_owned)
+    }
+
+    /// Whether `said` is as expected.
+    fn judge(&self, name: String, expect: &Expect, said: &str) -> Probed {
+        match unmet(expect, said, self.values()) {
+            None => Ok(Ok(())),
+            Some(expected) => failed(name, expected, shown(said)),
+        }
     }
 
     /// A password for `user`.

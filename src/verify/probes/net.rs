@@ -7,9 +7,7 @@ use reqwest::Method;
 
 use super::expect::{shown, unmet};
 use super::{Bench, Probed, failed, not_run};
-use crate::error::Result;
-use crate::verify::contract::{What, variables};
-use crate::verify::instance::Instance;
+use crate::verify::contract::What;
 use crate::verify::ports;
 use crate::verify::web::http::Http;
 use crate::verify::web::websocket::{self, Handshake, Opened};
@@ -27,14 +25,6 @@ const TOGETHER: usize = 10;
 const ANSWER: Duration = Duration::from_secs(30);
 
 impl Bench<'_, '_> {
-    fn running(&self) -> Result<&Instance<'_>, String> {
-        match self.instance.as_deref() {
-            Some(instance) if instance.is_on() => Ok(instance),
-            Some(_) => Err("the instance is off".to_owned()),
-            None => Err("no instance".to_owned()),
-        }
-    }
-
     /// Connects, and sees an answer: QEMU takes a connection before the guest does.
     pub(super) async fn port(&mut self, port: u16, empty: usize) -> Probed {
         let instance = match self.running() {
@@ -103,16 +93,15 @@ impl Bench<'_, '_> {
         let What::Http { port, path, method, headers, status, header, body } = what else {
             return not_run("no request");
         };
-        let (address, values) = match self.running() {
-            Ok(instance) => (instance.address(*port)?, instance.variables.clone()),
+        let address = match self.running() {
+            Ok(instance) => instance.address(*port)?,
             Err(why) => return not_run(why),
         };
-        let fill = |text: &str| variables::fill(text, &values, str::to_owned);
-        let path = fill(path);
+        let path = self.fill(path);
         let name = format!("{method} {path} at port {port}");
         let Ok(method) = Method::from_bytes(method.as_bytes()) else { return not_run(format!("no method `{method}`")) };
-        let headers: Vec<_> = headers.iter().map(|(key, value)| (key.clone(), fill(value))).collect();
-        let http = Http::new(address, &values["host"])?.patience(ANSWER);
+        let headers: Vec<_> = headers.iter().map(|(key, value)| (key.clone(), self.fill(value))).collect();
+        let http = Http::new(address, &self.values()["host"])?.patience(ANSWER);
         let answer = http.request(method, &path, &headers, None).await?;
         if !status.contains(&answer.status) {
             let expected: Vec<_> = status.iter().map(ToString::to_string).collect();
@@ -123,24 +112,21 @@ impl Bench<'_, '_> {
             );
         }
         let lines: String = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
-        if let Some(expected) = unmet(header, &lines, &values) {
+        if let Some(expected) = unmet(header, &lines, self.values()) {
             return failed(name, format!("headers with {expected}"), shown(&lines));
         }
-        match unmet(body, &answer.text(), &values) {
-            None => Ok(Ok(())),
-            Some(expected) => failed(name, expected, shown(&answer.text())),
-        }
+        self.judge(name, body, &answer.text())
     }
 
     pub(super) async fn web_socket(&mut self, port: u16, path: &str, origin: Option<&str>, status: u16) -> Probed {
-        let (address, values) = match self.running() {
-            Ok(instance) => (instance.address(port)?, instance.variables.clone()),
+        let address = match self.running() {
+            Ok(instance) => instance.address(port)?,
             Err(why) => return not_run(why),
         };
-        let path = variables::fill(path, &values, str::to_owned);
-        let origin = origin.map(|origin| variables::fill(origin, &values, str::to_owned));
-        let handshake =
-            Handshake { address, host: &values["host"], path: &path, origin: origin.as_deref(), headers: &[] };
+        let path = self.fill(path);
+        let origin = origin.map(|origin| self.fill(origin));
+        let host = &self.values()["host"];
+        let handshake = Handshake { address, host, path: &path, origin: origin.as_deref(), headers: &[] };
         let got = match websocket::open(&handshake, ANSWER).await? {
             Opened::Accepted(socket) => {
                 socket.close().await;

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use super::expect::{shown, unmet};
 use super::{Bench, Offline, Probed, failed, not_given, not_run};
 use crate::error::Result;
 use crate::verify::contract::{Presence, What};
@@ -91,10 +90,7 @@ impl Bench<'_, '_> {
         }
         let bytes = files.read(path, LONGEST)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        match unmet(content, &text, self.values()) {
-            None => Ok(Ok(())),
-            Some(expected) => failed(name, expected, shown(&text)),
-        }
+        self.judge(name, content, &text)
     }
 }
 
