@@ -417,3 +417,39 @@ fn tail(serial: &str) -> Vec<String> {
     let lines: Vec<_> = serial.lines().collect();
     lines[lines.len().saturating_sub(SERIAL_TAIL)..].iter().map(|line| (*line).to_owned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::disk::testing::system_ext4;
+
+    #[tokio::test]
+    async fn what_only_needs_a_value_that_was_not_given_is_not_run_and_fails_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("fs");
+        system_ext4(&image, |_| {});
+        let contract = Contract::find("visa").unwrap();
+        let options = Options {
+            image: &image,
+            sha256: None,
+            name: "t",
+            contract: &contract,
+            selected: ["HYG-4", "HYG-10"].map(str::to_owned).into(),
+            required: BTreeSet::new(),
+            secrets: Vec::new(),
+            root_password: None,
+            accelerator: Accelerator::Tcg,
+            cpus: None,
+            memory: LEAST_MEMORY,
+            jobs: 1,
+            work: folder.path(),
+            keep: false,
+            allow_backing: false,
+        };
+        let (report, _) = verify(&options, &Events::none(), &CancellationToken::new()).await.unwrap();
+        let outcome = |id: &str| &report.checks.iter().find(|check| check.id == id).unwrap().outcome;
+        assert_eq!(outcome("HYG-4"), &Outcome::Passed);
+        assert!(matches!(outcome("HYG-10"), Outcome::NotRun { not_given: true, .. }), "{:?}", outcome("HYG-10"));
+        assert!(report.passed());
+    }
+}

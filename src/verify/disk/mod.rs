@@ -20,7 +20,7 @@ pub mod partitions;
 pub mod scan;
 
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 
 use files::Files;
 use partitions::Partition;

@@ -34,7 +34,7 @@ impl Bench<'_, '_> {
 
     async fn secrets(&mut self, offline: &Offline<'_>) -> Probed {
         if offline.secrets.is_empty() {
-            return not_run(
+            return not_given(
                 "no secret of the build is known: give the root password, proxy or public key as to the build",
             );
         }
