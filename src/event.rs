@@ -136,6 +136,23 @@ pub enum Event {
         /// Checks that could not be made.
         not_run: usize,
     },
+    /// An image is in the cloud.
+    Published {
+        /// Template name.
+        template: String,
+        /// The image's id.
+        image: String,
+        /// Its name there.
+        name: String,
+        /// What it is among those of its name: `candidate`, `current` …
+        state: &'static str,
+        /// Who may see it.
+        visibility: String,
+        /// Whether the same data were there already, so that nothing was sent.
+        was_there: bool,
+        /// Ids of the images that it replaced.
+        replaced: Vec<String>,
+    },
     /// A finished image.
     Artifact {
         /// Template name.

@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod glance;
 pub mod guest;
 pub mod image;
 mod lines;

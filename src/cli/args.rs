@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
+use super::cloud_args::CloudCommand;
 use crate::engine::Engine;
 use crate::image::Compression;
 
@@ -21,7 +22,7 @@ const AFTER_HELP: &str = "\
 No command means build: `visabuild -pp key.pub -rp pw` builds every template of config.yml.
 Short spellings: -pp PATH, -rp PW, -hp URL, -np HOSTS, -nh (see `visabuild build --help`).
 Exit codes: 0 done; 2 the call or a file is wrong; 3 the host cannot do it; 4 the build failed;
-5 verification failed; 130 interrupted; 143 terminated.";
+5 verification failed; 6 the cloud refused or was not reachable; 130 interrupted; 143 terminated.";
 
 const BUILD_HELP: &str = "\
 Short spellings: -pp PATH = --pam-public, -rp PW = --root-password, -hp URL = --http-proxy,
@@ -48,6 +49,9 @@ pub enum Command {
     /// Boot an image as the cloud would, and prove that it keeps its platform's contract
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
+    /// Publish images, and what is done with them in the cloud.
+    #[command(flatten)]
+    Cloud(CloudCommand),
     /// Say whether this host can build, and what is missing
     Doctor(DoctorArgs),
 }

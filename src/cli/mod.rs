@@ -16,6 +16,8 @@ use signals::Signals;
 mod args;
 mod argv;
 mod build;
+mod cloud;
+mod cloud_args;
 mod doctor;
 mod guest;
 mod plan;
@@ -65,6 +67,7 @@ impl Command {
             Self::Plan(args) => args.project.json,
             // Its standard output is the report and nothing else.
             Self::Verify(_) => false,
+            Self::Cloud(command) => command.json(),
             Self::Doctor(args) => args.json,
         }
     }
@@ -83,6 +86,7 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
             Command::Validate(args) => validate::run(args, environment, &signals).await,
             Command::Plan(args) => plan::run(args, environment, &signals).await,
             Command::Verify(args) => verify::run(args, environment, &signals).await,
+            Command::Cloud(command) => cloud::run(command, environment, &signals).await,
             Command::Doctor(args) => doctor::run(args, environment).await,
         };
         match (result, signals.received()) {

@@ -30,7 +30,8 @@ const WIDTH: usize = 100;
 
 /// Verifies one image.
 pub(super) async fn run(args: VerifyArgs, environment: &Environment, signals: &Signals) -> Result<()> {
-    let image = find(&args)?;
+    let output = args.output.clone().unwrap_or_else(|| args.directory.join("builds"));
+    let image = find(&args.subject, &output)?;
     let wanted = wanted(&image);
     let name = args
         .contract
@@ -122,19 +123,18 @@ fn writable(args: &VerifyArgs) -> Result<()> {
     Ok(())
 }
 
-/// The image of the call: a file, or a template's.
-fn find(args: &VerifyArgs) -> Result<PathBuf> {
-    if args.subject.is_file() {
-        return std::path::absolute(&args.subject).context(Kind::Usage, || "the image has no usable name");
+/// The image of a call: a file, or a template's in the folder of the results.
+pub(super) fn find(subject: &Path, output: &Path) -> Result<PathBuf> {
+    if subject.is_file() {
+        return std::path::absolute(subject).context(Kind::Usage, || "the image has no usable name");
     }
-    let name = args.subject.to_string_lossy();
-    let looks_like_file = name.contains('/') || args.subject.extension().is_some();
-    let output = args.output.clone().unwrap_or_else(|| args.directory.join("builds"));
+    let name = subject.to_string_lossy();
+    let looks_like_file = name.contains('/') || subject.extension().is_some();
     let built = output.join(&*name).join(format!("{name}.qcow2"));
     if !looks_like_file && built.is_file() {
         return std::path::absolute(&built).context(Kind::Usage, || "the image has no usable name");
     }
-    if args.subject.is_dir() {
+    if subject.is_dir() {
         return Err(Error::usage(format!("{name} is a folder")).hint("name the image in it"));
     }
     let error = Error::usage(format!("there is no image {name}"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Checksums;
 use crate::engine::Engine;
@@ -140,6 +140,15 @@ pub struct HostFacts {
     pub cpus: u32,
     /// Memory of the build machine, MiB, of the engine `qemu`; a container has no limit of its own.
     pub memory: Option<u64>,
+}
+
+/// The system inside, as os-release(5) says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct System {
+    /// `ID`, such as `debian`.
+    pub id: String,
+    /// `VERSION_ID`, such as `13`; empty for a release without one.
+    pub version: String,
 }
 
 /// A phase's wall time.

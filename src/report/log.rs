@@ -63,6 +63,7 @@ fn template(event: &Event) -> Option<&str> {
         | Event::Serial { template, .. }
         | Event::Console { template, .. }
         | Event::Verified { template, .. }
+        | Event::Published { template, .. }
         | Event::Artifact { template, .. } => Some(template),
         Event::Message { template, .. } => template.as_deref(),
     }

@@ -83,6 +83,9 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::Verified { template, contract, passed, failed, not_run } => {
             format!("{template}: contract `{contract}`: {passed} checks passed, {failed} failed, {not_run} not run")
         }
+        Event::Published { template, image, name, state, visibility, .. } => {
+            format!("{template}: in the cloud as `{name}` ({state}, {visibility}): {image}")
+        }
         Event::Artifact { template, path, bytes, sha256 } => {
             format!("{template}: {path} ({}, sha256 {sha256})", size(*bytes))
         }

@@ -53,6 +53,14 @@ impl Project {
         self.templates.iter().map(|template| template.name.as_str()).collect()
     }
 
+    /// The names of those that no other extends.
+    pub fn leaves(&self) -> Vec<&str> {
+        let extended = |name: &str| {
+            self.templates.iter().any(|template| template.extends.as_ref().is_some_and(|parent| parent.name == name))
+        };
+        self.names().into_iter().filter(|name| !extended(name)).collect()
+    }
+
     /// What boots the guests, where nothing else is asked for.
     pub fn engine(&self) -> Option<Engine> {
         self.engine

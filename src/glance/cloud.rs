@@ -1,0 +1,659 @@
+//! A session with a cloud: one token for one project, the endpoints of its catalogue, and requests
+//! that are tried again where that can help.
+//!
+//! openstack_sdk proves who we are; the requests are ours, because its client knows no client
+//! certificate, limits a whole upload to one time, and gives up at the first broken connection.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::sync::RwLock;
+use std::time::{Duration, SystemTime};
+
+use openstack_sdk_auth_applicationcredential::ApplicationCredentialAuthenticator;
+use openstack_sdk_auth_core::types::{Domain, Project, ServiceEndpoints};
+use openstack_sdk_auth_core::{Auth, AuthError, AuthToken, AuthTokenScope, OpenStackAuthType};
+use openstack_sdk_auth_password::PasswordAuthenticator;
+use openstack_sdk_auth_token::TokenAuthenticator;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method as HttpMethod, StatusCode, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use tokio_util::sync::CancellationToken;
+
+use super::failure::{Failure, Refusal, Unreachable};
+use super::login::{Login, Method, is_id};
+use crate::error::{Context, Error, Kind, Result};
+
+/// How long to wait, and how often to try.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For an answer to a small request.
+    pub answer: Duration,
+    /// For the next byte of an image to be taken.
+    pub stall: Duration,
+    /// How often a request that may heal is made again.
+    pub retries: u32,
+    /// For an image to become active after its last byte.
+    pub active: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(60),
+            stall: Duration::from_secs(120),
+            retries: 4,
+            active: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// A token that ends before this is replaced before an image is sent.
+const SOON: Duration = Duration::from_secs(15 * 60);
+
+/// Services that visabuild speaks to, by their types in the catalogue (service-types-authority).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    Identity,
+    Image,
+    Compute,
+}
+
+impl Service {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Identity => &["identity"],
+            Self::Image => &["image"],
+            Self::Compute => &["compute"],
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Identity => "Keystone",
+            Self::Image => "Glance",
+            Self::Compute => "Nova",
+        }
+    }
+}
+
+/// A project, user or domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A session.
+#[derive(Debug)]
+pub struct Cloud {
+    client: Client,
+    login: Login,
+    token: RwLock<Token>,
+    patience: Patience,
+    cancel: CancellationToken,
+}
+
+#[derive(Debug, Clone)]
+struct Token {
+    secret: SecretString,
+    expires: SystemTime,
+    project: Named,
+    user: Named,
+    roles: Vec<String>,
+    catalog: Vec<ServiceEndpoints>,
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    service: Service,
+    method: HttpMethod,
+    path: String,
+    query: Vec<(String, String)>,
+    body: Option<(&'static str, Vec<u8>)>,
+    headers: HeaderMap,
+}
+
+impl Call {
+    pub fn new(service: Service, method: HttpMethod, path: impl Into<String>) -> Self {
+        Self { service, method, path: path.into(), query: Vec::new(), body: None, headers: HeaderMap::new() }
+    }
+
+    pub fn get(service: Service, path: impl Into<String>) -> Self {
+        Self::new(service, HttpMethod::GET, path)
+    }
+
+    pub fn query(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.query.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub fn json(self, body: &Json) -> Self {
+        self.body("application/json", body)
+    }
+
+    pub fn body(mut self, media_type: &'static str, body: &Json) -> Self {
+        self.body = Some((media_type, body.to_string().into_bytes()));
+        self
+    }
+
+    pub fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.insert(HeaderName::from_static(name), value);
+        self
+    }
+}
+
+/// A good answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json<T: DeserializeOwned>(&self) -> std::result::Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let cause = format!("its answer is not what this service answers: {error}");
+            Failure::Unreachable(Unreachable { cause, may_heal: false })
+        })
+    }
+}
+
+impl Cloud {
+    /// Logs in.
+    ///
+    /// # Errors
+    /// A certificate cannot be read (kind usage); the cloud refuses or is not reachable (kind cloud).
+    pub async fn connect(login: Login, patience: Patience, cancel: &CancellationToken) -> Result<Self> {
+        let client = client(&login)?;
+        let token = authenticate(&client, &login, patience, cancel).await?;
+        Ok(Self { client, login, token: RwLock::new(token), patience, cancel: cancel.clone() })
+    }
+
+    /// The project that the session is for.
+    pub fn project(&self) -> Named {
+        self.current().project
+    }
+
+    /// Who is logged in.
+    pub fn user(&self) -> Named {
+        self.current().user
+    }
+
+    /// Whether the token has the role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.current().roles.iter().any(|name| name == role)
+    }
+
+    /// Keystone's address.
+    pub fn auth_url(&self) -> &str {
+        &self.login.auth_url
+    }
+
+    /// The same session, for what must be brought to its end after a signal.
+    pub(super) fn uncancelled(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            login: self.login.clone(),
+            token: RwLock::new(self.current()),
+            // The user waits for the prompt.
+            patience: Patience {
+                answer: self.patience.answer.min(Duration::from_secs(10)),
+                retries: 1,
+                ..self.patience
+            },
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    pub(super) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    fn current(&self) -> Token {
+        // A panic elsewhere does not make the token wrong.
+        self.token.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The same user in another project.
+    ///
+    /// # Errors
+    /// As [`Cloud::connect`]; an application credential belongs to one project.
+    pub async fn in_project(&self, project: &str) -> Result<Self> {
+        let mut login = self.login.clone();
+        if login.method == Method::ApplicationCredential {
+            return Err(Error::new(Kind::Cloud, "an application credential is for one project only"));
+        }
+        login.auth.project_id = is_id(project).then(|| project.to_owned());
+        login.auth.project_name = (!is_id(project)).then(|| project.to_owned());
+        login.project_is_named = false;
+        Self::connect(login, self.patience, &self.cancel).await
+    }
+
+    /// Whether the catalogue has the service.
+    pub(super) fn has(&self, service: Service) -> bool {
+        self.endpoint(service).is_ok()
+    }
+
+    /// The service's address, with its version and no slash at its end.
+    ///
+    /// # Errors
+    /// The catalogue has no such service in that region or with that interface (kind cloud).
+    pub(super) fn endpoint(&self, service: Service) -> Result<Url> {
+        let url = match (service, &self.login.image_endpoint) {
+            (Service::Identity, _) => identity_url(&self.login.auth_url)?.to_string(),
+            (Service::Image, Some(url)) => url.clone(),
+            _ => find_endpoint(&self.current().catalog, service, self.login.region.as_deref(), &self.login.interface)
+                .map_err(|error| error.context(format!("the project `{}` cannot be used", self.project().name)))?,
+        };
+        let mut url = url.trim_end_matches('/').to_owned();
+        if service == Service::Image && !url.rsplit('/').next().is_some_and(is_version) {
+            url.push_str("/v2");
+        }
+        Url::parse(&url)
+            .context(Kind::Cloud, || format!("the catalogue's address of {} is no URL: {url}", service.title()))
+    }
+
+    /// Makes the request, again where that may help.
+    pub(super) async fn call(&self, call: Call) -> std::result::Result<Answer, Failure> {
+        let mut attempt = 0;
+        let mut renewed = false;
+        loop {
+            let failure = match self.once(&call).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if failure.status() == Some(StatusCode::UNAUTHORIZED) && !renewed {
+                renewed = true;
+                self.renew().await.map_err(Failure::Ours)?;
+                continue;
+            }
+            if !failure.may_heal() || attempt >= self.patience.retries {
+                return Err(failure);
+            }
+            self.pause(attempt, &failure).await?;
+            attempt += 1;
+        }
+    }
+
+    async fn once(&self, call: &Call) -> std::result::Result<Answer, Failure> {
+        let mut request = self.request(call).map_err(Failure::Ours)?.timeout(self.patience.answer);
+        if let Some((media_type, body)) = &call.body {
+            request = request.header(CONTENT_TYPE, *media_type).body(body.clone());
+        }
+        let exchange = async {
+            let response = request.send().await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = response.bytes().await?.to_vec();
+            if status.is_success() || status == StatusCode::MULTIPLE_CHOICES {
+                return Ok(Answer { body });
+            }
+            Err(Failure::Refused(Refusal::new(status, &headers, &String::from_utf8_lossy(&body))))
+        };
+        tokio::select! {
+            result = exchange => result,
+            () = self.cancel.cancelled() => Err(Failure::Ours(cancelled())),
+        }
+    }
+
+    /// A request with the token, and without a body.
+    pub(super) fn request(&self, call: &Call) -> Result<reqwest::RequestBuilder> {
+        let mut url = self.endpoint(call.service)?;
+        url.set_path(&format!("{}/{}", url.path().trim_end_matches('/'), call.path));
+        let token = self.current().secret;
+        let mut token =
+            HeaderValue::from_str(token.expose_secret()).context(Kind::Cloud, || "the token is no header")?;
+        token.set_sensitive(true);
+        let request = self.client.request(call.method.clone(), url).header("X-Auth-Token", token);
+        Ok(request.header(ACCEPT, "application/json").headers(call.headers.clone()).query(&call.query))
+    }
+
+    /// Waits before the next try: half a second, doubled each time, or as long as the service says.
+    pub(super) async fn pause(&self, attempt: u32, failure: &Failure) -> std::result::Result<(), Failure> {
+        let asked = match failure {
+            Failure::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        };
+        let pause = asked.unwrap_or_else(|| Duration::from_millis(500 << attempt.min(6))).min(Duration::from_secs(60));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.cancel.cancelled() => Err(Failure::Ours(cancelled())),
+        }
+    }
+
+    /// Logs in anew if the token ends soon: a long upload begins with a fresh one.
+    pub(super) async fn freshen(&self) -> Result<()> {
+        if self.current().expires > SystemTime::now() + SOON { Ok(()) } else { self.renew().await }
+    }
+
+    /// Logs in anew.
+    pub(super) async fn renew(&self) -> Result<()> {
+        let token = authenticate(&self.client, &self.login, self.patience, &self.cancel).await?;
+        *self.token.write().unwrap_or_else(std::sync::PoisonError::into_inner) = token;
+        Ok(())
+    }
+}
+
+impl Cloud {
+    /// Projects of that name which the user may see: all of them, or else those with a role of the user's.
+    pub(super) async fn find_projects(&self, name: &str) -> std::result::Result<Vec<Named>, Failure> {
+        for path in ["projects", "auth/projects"] {
+            match self.call(Call::get(Service::Identity, path).query("name", name)).await {
+                Ok(answer) => {
+                    let list: Json = answer.json()?;
+                    let text = |one: &Json, field: &str| one[field].as_str().unwrap_or_default().to_owned();
+                    let all = list["projects"].as_array().cloned().unwrap_or_default();
+                    let all = all.iter().map(|one| Named { id: text(one, "id"), name: text(one, "name") });
+                    // `auth/projects` knows no filter.
+                    return Ok(all.filter(|project| project.name == name).collect());
+                }
+                Err(failure) if failure.status() == Some(StatusCode::FORBIDDEN) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(Kind::Interrupted, "interrupted")
+}
+
+fn client(login: &Login) -> Result<Client> {
+    let read = |path: &std::path::Path, what: &str| {
+        fs::read(path).map_err(|error| Error::usage(format!("cannot read {what} {}", path.display())).because(error))
+    };
+    let mut builder = Client::builder()
+        .user_agent(concat!("visabuild/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .http1_only()
+        .connect_timeout(Duration::from_secs(20))
+        .tls_danger_accept_invalid_certs(login.insecure);
+    if let Some(path) = &login.cacert {
+        let what = "the cloud's certificate authority";
+        let pem = read(path, what)?;
+        let all = reqwest::Certificate::from_pem_bundle(&pem)
+            .context(Kind::Usage, || format!("{what} {} is no PEM", path.display()))?;
+        if all.is_empty() {
+            return Err(Error::usage(format!("{} has no certificate", path.display())));
+        }
+        builder = builder.tls_certs_merge(all);
+    }
+    if let Some((certificate, key)) = &login.certificate {
+        let mut pem = read(certificate, "the client certificate")?;
+        if let Some(key) = key {
+            pem.push(b'\n');
+            pem.extend(read(key, "the client certificate's key")?);
+        }
+        let identity = reqwest::Identity::from_pem(&pem).map_err(|error| {
+            Error::usage(format!("{} is no client certificate", certificate.display()))
+                .because(error)
+                .hint("certificate and key are PEM; the key may be in the same file or be named by --os-key (OS_KEY)")
+        })?;
+        builder = builder.identity(identity);
+    }
+    builder.build().context(Kind::Usage, || "the settings of the connection to the cloud cannot be used")
+}
+
+/// `…/v3/`, whether or not the user's address says so.
+fn identity_url(auth_url: &str) -> Result<Url> {
+    let trimmed = auth_url.trim().trim_end_matches('/');
+    let base = match trimmed.rsplit_once('/') {
+        Some((base, last)) if is_version(last) => base,
+        _ => trimmed,
+    };
+    let url = Url::parse(&format!("{base}/v3/")).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| {
+        Error::usage(format!("`{auth_url}` is not the address of Keystone"))
+            .hint("it is like https://cloud.example:5000/v3 (OS_AUTH_URL, or `auth_url` in clouds.yaml)")
+    })
+}
+
+fn is_version(segment: &str) -> bool {
+    segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
+}
+
+fn find_endpoint(
+    catalog: &[ServiceEndpoints],
+    service: Service,
+    region: Option<&str>,
+    interface: &str,
+) -> Result<String> {
+    let error = |message: String| Error::new(Kind::Cloud, message);
+    let (name, names) = (service.title(), service.names());
+    let all: Vec<_> = catalog
+        .iter()
+        .filter(|entry| names.contains(&entry.service_type.as_str()))
+        .flat_map(|entry| &entry.endpoints)
+        .collect();
+    if all.is_empty() {
+        let there: BTreeSet<_> = catalog.iter().map(|entry| entry.service_type.as_str()).collect();
+        let there =
+            if there.is_empty() { "nothing".to_owned() } else { there.into_iter().collect::<Vec<_>>().join(", ") };
+        return Err(error(format!("the cloud's catalogue has no {name} (service type `{}`)", names[0]))
+            .hint(format!("it has {there}; an address can be named by OS_IMAGE_ENDPOINT_OVERRIDE")));
+    }
+    let here: Vec<_> = all.iter().filter(|one| region.is_none() || one.region.as_deref() == region).collect();
+    if here.is_empty() {
+        let regions: BTreeSet<_> = all.iter().filter_map(|one| one.region.as_deref()).collect();
+        let regions = regions.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(error(format!("{name} is not in the region `{}`", region.unwrap_or_default()))
+            .hint(format!("it is in {regions} (OS_REGION_NAME, --os-region-name)")));
+    }
+    here.iter().find(|one| one.interface == interface).map(|one| one.url.clone()).ok_or_else(|| {
+        let there: BTreeSet<_> = here.iter().map(|one| one.interface.as_str()).collect();
+        error(format!("{name} has no interface `{interface}`"))
+            .hint(format!("it has {} (OS_INTERFACE, --os-interface)", there.into_iter().collect::<Vec<_>>().join(", ")))
+    })
+}
+
+/// A token, tried for as often as patience allows.
+async fn authenticate(client: &Client, login: &Login, patience: Patience, cancel: &CancellationToken) -> Result<Token> {
+    let url = identity_url(&login.auth_url)?;
+    let doing = format!("logging in at {url} with {}", login.source);
+    let mut attempt = 0;
+    loop {
+        let mut failure = Failure::Ours(cancelled());
+        for scope in scopes(login) {
+            failure = match login_once(client, login, &url, scope.as_ref(), patience, cancel).await {
+                Ok(token) => return checked(token, login, &doing),
+                Err(failure) => failure,
+            };
+            // The project may be named by its id where a name was expected, and the other way round.
+            if failure.status() != Some(StatusCode::UNAUTHORIZED) {
+                break;
+            }
+        }
+        if failure.status() == Some(StatusCode::UNAUTHORIZED) {
+            return Err(diagnose(client, login, &url, failure, patience, cancel).await.context(doing));
+        }
+        if !failure.may_heal() || attempt >= patience.retries {
+            let missing = failure.is_missing();
+            let error = failure.explain(&doing);
+            return Err(if missing {
+                error.hint("there is no Keystone at that address: look at OS_AUTH_URL")
+            } else {
+                error
+            });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(500 << attempt.min(6))) => attempt += 1,
+            () = cancel.cancelled() => return Err(cancelled()),
+        }
+    }
+}
+
+/// The token must be for a project, and for the one that was named.
+fn checked(token: Token, login: &Login, doing: &str) -> Result<Token> {
+    if token.project.id.is_empty() {
+        return Err(Error::new(Kind::Cloud, format!("{doing}: the token is for no project"))
+            .hint("name the project with --project NAME, or set OS_PROJECT_NAME"));
+    }
+    let named = login.auth.project_name.as_ref().or(login.auth.project_id.as_ref());
+    match named.filter(|_| login.project_is_named) {
+        Some(named) if *named != token.project.name && *named != token.project.id => Err(Error::new(
+            Kind::Cloud,
+            format!("{doing}: the token is for the project `{}`, not `{named}`", token.project.name),
+        )
+        .hint("an application credential belongs to one project: make one in the other, or use a password")),
+        _ => Ok(token),
+    }
+}
+
+/// The scopes to ask for, first things first. An application credential brings its own.
+fn scopes(login: &Login) -> Vec<Option<AuthTokenScope>> {
+    if login.method == Method::ApplicationCredential {
+        return vec![None];
+    }
+    let by_id = |id: &str| Project { id: Some(id.to_owned()), ..Project::default() };
+    let domain = Domain {
+        id: login.auth.project_domain_id.clone().filter(|_| login.auth.project_domain_name.is_none()),
+        name: login.auth.project_domain_name.clone(),
+    };
+    let by_name = |name: &str| Project { name: Some(name.to_owned()), domain: Some(domain.clone()), id: None };
+    let projects = match (&login.auth.project_id, &login.auth.project_name) {
+        (Some(id), _) => vec![by_id(id)],
+        (None, Some(name)) if is_id(name) => vec![by_id(name), by_name(name)],
+        (None, Some(name)) => vec![by_name(name)],
+        (None, None) => return vec![Some(AuthTokenScope::Unscoped)],
+    };
+    projects.into_iter().map(|project| Some(AuthTokenScope::Project(project))).collect()
+}
+
+async fn login_once(
+    client: &Client,
+    login: &Login,
+    url: &Url,
+    scope: Option<&AuthTokenScope>,
+    patience: Patience,
+    cancel: &CancellationToken,
+) -> std::result::Result<Token, Failure> {
+    let plugin: &dyn OpenStackAuthType = match login.method {
+        Method::Password => &PasswordAuthenticator,
+        Method::Token => &TokenAuthenticator,
+        Method::ApplicationCredential => &ApplicationCredentialAuthenticator,
+    };
+    let values = values(login);
+    let exchange = tokio::time::timeout(patience.answer, plugin.auth(client, url, &values, scope, None));
+    let answer = tokio::select! {
+        answer = exchange => answer.map_err(|_| Failure::stalled("Keystone did not answer", patience.answer))?,
+        () = cancel.cancelled() => return Err(Failure::Ours(cancelled())),
+    };
+    match answer.map_err(auth_failure)? {
+        Auth::AuthToken(token) => Ok(Token::from(*token)),
+        _ => Err(Failure::Ours(Error::new(Kind::Cloud, "Keystone gave no token"))),
+    }
+}
+
+fn values(login: &Login) -> HashMap<String, SecretString> {
+    let auth = &login.auth;
+    let plain = [
+        ("username", &auth.username),
+        ("user_id", &auth.user_id),
+        ("user_domain_id", &auth.user_domain_id),
+        ("user_domain_name", &auth.user_domain_name),
+        ("application_credential_id", &auth.application_credential_id),
+        ("application_credential_name", &auth.application_credential_name),
+    ];
+    let secret = [
+        ("password", &auth.password),
+        ("token", &auth.token),
+        ("application_credential_secret", &auth.application_credential_secret),
+    ];
+    let plain = plain.into_iter().filter_map(|(name, value)| Some((name, SecretString::from(value.clone()?))));
+    let secret = secret.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+    plain.chain(secret).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn auth_failure(error: AuthError) -> Failure {
+    let refused = |code: u16, message: String| {
+        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
+        Failure::Refused(Refusal { status, message, request_id: None, retry_after: None })
+    };
+    match error {
+        AuthError::Reqwest { source } => source.into(),
+        AuthError::Identity(identity) => refused(u16::try_from(identity.code).unwrap_or(502), identity.message),
+        AuthError::UnknownAuth { code, message } => {
+            let headers = HeaderMap::new();
+            let status = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
+            Failure::Refused(Refusal::new(status, &headers, message.as_deref().unwrap_or_default()))
+        }
+        other => Failure::Ours(Error::new(Kind::Cloud, "Keystone's answer is not understood").because(other)),
+    }
+}
+
+/// Keystone does not say which of user, password and project it means; asking again does.
+async fn diagnose(
+    client: &Client,
+    login: &Login,
+    url: &Url,
+    failure: Failure,
+    patience: Patience,
+    cancel: &CancellationToken,
+) -> Error {
+    let refusal = |message: &str| Error::new(Kind::Cloud, message);
+    let because = |error: Error| match &failure {
+        Failure::Refused(refusal) => error.because(refusal.clone()),
+        _ => error,
+    };
+    match login.method {
+        Method::ApplicationCredential => {
+            return because(refusal("the application credential or its secret is wrong, or it has expired"))
+                .hint("look at OS_APPLICATION_CREDENTIAL_ID and OS_APPLICATION_CREDENTIAL_SECRET; `openstack application credential list` shows what there is");
+        }
+        Method::Token => {
+            return because(refusal("the token is not valid (any more), or not for this project"))
+                .hint("`openstack token issue` makes a new one");
+        }
+        Method::Password => {}
+    }
+    let user = login.auth.username.as_deref().or(login.auth.user_id.as_deref()).unwrap_or_default();
+    let domain = login.auth.user_domain_name.as_deref().or(login.auth.user_domain_id.as_deref()).unwrap_or_default();
+    let unscoped = login_once(client, login, url, Some(&AuthTokenScope::Unscoped), patience, cancel).await;
+    let Ok(token) = unscoped else {
+        return because(refusal(&format!("user `{user}` of the domain `{domain}`, or the password, is wrong")))
+            .hint("look at OS_USERNAME, OS_USER_DOMAIN_NAME and OS_PASSWORD (or clouds.yaml)");
+    };
+    let wanted = login.auth.project_name.as_deref().or(login.auth.project_id.as_deref()).unwrap_or_default();
+    let error = because(refusal(&format!("user `{user}` has no role in a project `{wanted}`")));
+    match projects(client, url, &token).await {
+        Some(names) if names.is_empty() => {
+            error.hint("the user has a role in no project: ask the cloud's administrator")
+        }
+        Some(names) => error.hint(format!("the user's projects are {}", names.join(", "))),
+        None => error.hint("look at --project (OS_PROJECT_NAME) and OS_PROJECT_DOMAIN_NAME"),
+    }
+}
+
+/// Names of the projects in which the token's user has a role.
+async fn projects(client: &Client, identity: &Url, token: &Token) -> Option<Vec<String>> {
+    let url = identity.join("auth/projects").ok()?;
+    let request = client.get(url).header("X-Auth-Token", token.secret.expose_secret()).timeout(Duration::from_secs(10));
+    let list: Json = request.send().await.ok()?.error_for_status().ok()?.json().await.ok()?;
+    let names = list.get("projects")?.as_array()?.iter().filter_map(|one| one.get("name")?.as_str());
+    Some(names.map(|name| format!("`{name}`")).collect())
+}
+
+impl From<AuthToken> for Token {
+    fn from(token: AuthToken) -> Self {
+        let info = token.auth_info.unwrap_or_default().token;
+        let project = info.project.unwrap_or_default();
+        let expires = u64::try_from(info.expires_at.timestamp()).unwrap_or_default();
+        Self {
+            secret: token.token,
+            expires: SystemTime::UNIX_EPOCH + Duration::from_secs(expires),
+            project: Named { id: project.id.unwrap_or_default(), name: project.name.unwrap_or_default() },
+            user: Named { id: info.user.id, name: info.user.name },
+            roles: info.roles.unwrap_or_default().into_iter().map(|role| role.name).collect(),
+            catalog: info.catalog.unwrap_or_default(),
+        }
+    }
+}
