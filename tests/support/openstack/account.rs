@@ -140,6 +140,19 @@ impl Cloud {
         answer.headers()["x-subject-token"].to_str().unwrap().to_owned()
     }
 
+    /// A token of the administrator, which is good now.
+    pub(super) async fn admin_token(&self) -> String {
+        let mut kept = self.admin_token.lock().await;
+        if let Some(token) = kept.as_ref() {
+            let check = self.http().head(format!("http://{}/v3/auth/tokens", self.keystone_address()));
+            let check = check.header("x-auth-token", token).header("x-subject-token", token);
+            if check.send().await.unwrap().status().is_success() {
+                return token.clone();
+            }
+        }
+        kept.insert(self.token("admin", "admin").await).clone()
+    }
+
     /// Makes a token invalid before its time.
     pub async fn revoke(&self, token: &str) {
         let request = self.keystone_request(Method::DELETE, "/auth/tokens").await;
@@ -153,23 +166,29 @@ impl Cloud {
             "service_id": self.facts["image_service"], "region_id": REGION, "project_id": self.project_id(project),
             "resource_name": name, "resource_limit": limit,
         }]});
-        let request = self.keystone_request(Method::POST, "/limits").await.body(limit.to_string());
+        let request = self.keystone_request(Method::POST, "/limits").await;
+        let request = request.header("content-type", "application/json").body(limit.to_string());
         read_json(request.send().await.unwrap()).await;
     }
 
     /// A request to Keystone itself with the rights of its administrator.
     pub async fn keystone_request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let token = self.token("admin", "admin").await;
+        let token = self.admin_token().await;
         let url = format!("http://{}/v3{path}", self.keystone_address());
-        self.http().request(method, url).header("x-auth-token", token).header("content-type", "application/json")
+        self.http().request(method, url).header("x-auth-token", token)
     }
 
-    /// OpenStack's own client with a user's environment.
+    /// OpenStack's own client with a user's environment, in [`Cloud::folder`].
     pub async fn openstack(&self, user: &str, project: &str, arguments: &[&str]) -> Output {
+        self.openstack_with(&self.environment(user, project), arguments).await
+    }
+
+    /// OpenStack's own client with this environment, in [`Cloud::folder`], where clouds.yaml may be.
+    pub async fn openstack_with(&self, environment: &[(String, String)], arguments: &[&str]) -> Output {
         let mut command = tokio::process::Command::new(program("openstack"));
         command.args(arguments).current_dir(self.folder()).kill_on_drop(true).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.folder());
-        command.env("PYTHONWARNINGS", "ignore").envs(self.environment(user, project));
+        command.env("PYTHONWARNINGS", "ignore").envs(environment.iter().cloned());
         command.output().await.unwrap()
     }
 }

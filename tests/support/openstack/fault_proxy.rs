@@ -1,5 +1,5 @@
 //! An HTTP/1.1 proxy in front of one service, which breaks what its rules say and writes all requests down. One
-//! request per connection. It runs on a thread of its own, so that a test may block.
+//! request per connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::listener::Listener;
 use super::relay::{Client, Stream, serve};
 use super::rules::{Book, Request, Rule, RuleId};
 
@@ -21,58 +21,39 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct FaultProxy {
     book: Arc<Book>,
-    address: SocketAddr,
     secure: bool,
     failed_handshakes: Arc<AtomicUsize>,
-    runtime: Option<Runtime>,
-}
-
-impl Drop for FaultProxy {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
+    listener: Listener,
 }
 
 impl FaultProxy {
     /// A proxy for the service at `service`, on a port of the kernel's choice.
     pub fn start(service: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let listener = {
-            let _context = runtime.enter();
-            TcpListener::from_std(listener).unwrap()
-        };
         let (book, failed_handshakes) = (Arc::<Book>::default(), Arc::<AtomicUsize>::default());
         let (secure, acceptor) = (tls.is_some(), tls.map(TlsAcceptor::from));
-        runtime.spawn({
+        let listener = Listener::start({
             let (book, failed) = (Arc::clone(&book), Arc::clone(&failed_handshakes));
-            async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    let (book, failed, acceptor) = (Arc::clone(&book), Arc::clone(&failed), acceptor.clone());
-                    tokio::spawn(async move {
-                        match accept(stream, acceptor).await {
-                            Ok(client) => serve(client, service, &book).await,
-                            Err(_) => drop(failed.fetch_add(1, Ordering::SeqCst)),
-                        }
-                    });
+            move |stream| {
+                let (book, failed, acceptor) = (Arc::clone(&book), Arc::clone(&failed), acceptor.clone());
+                async move {
+                    match accept(stream, acceptor).await {
+                        Ok(client) => serve(client, service, &book).await,
+                        Err(_) => drop(failed.fetch_add(1, Ordering::SeqCst)),
+                    }
                 }
             }
         });
-        Self { book, address, secure, failed_handshakes, runtime: Some(runtime) }
+        Self { book, secure, failed_handshakes, listener }
     }
 
     /// Where clients find it, without a slash at the end.
     pub fn url(&self) -> String {
-        format!("{}://{}", if self.secure { "https" } else { "http" }, self.address)
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.address())
     }
 
     /// Where clients find it.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Adds a rule; it holds until it is removed.

@@ -1,6 +1,7 @@
 //! Glance as its administrator sees it: not through the proxy, all projects, and the files below it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -107,7 +108,8 @@ impl Cloud {
         let mut image = json!({"name": name, "owner": self.project_id(project), "disk_format": "raw",
                                "container_format": "bare"});
         image.as_object_mut().unwrap().extend(properties.as_object().unwrap().clone());
-        let created = json_of(self.glance_request(Method::POST, "/v2/images").await.body(image.to_string())).await;
+        let request = self.glance_request(Method::POST, "/v2/images").await;
+        let created = json_of(request.header("content-type", "application/json").body(image.to_string())).await;
         let id = created["id"].as_str().unwrap();
         let request = self.glance_request(Method::PUT, &format!("/v2/images/{id}/file")).await;
         let request = request.header("content-type", "application/octet-stream").body(bytes.to_vec());
@@ -125,7 +127,7 @@ impl Cloud {
                 return image;
             }
             assert!(tokio::time::Instant::now() < deadline, "not {status}: {image:#}");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -141,9 +143,9 @@ impl Cloud {
 
     /// A request to Glance itself with the rights of its administrator.
     pub async fn glance_request(&self, method: Method, path: &str) -> RequestBuilder {
-        let token = self.token("admin", "admin").await;
+        let token = self.admin_token().await;
         let url = format!("http://{}{path}", self.glance_address());
-        self.http().request(method, url).header("x-auth-token", token).header("content-type", "application/json")
+        self.http().request(method, url).header("x-auth-token", token)
     }
 }
 

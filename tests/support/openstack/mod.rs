@@ -8,8 +8,11 @@ mod account;
 mod fault_proxy;
 mod glance;
 mod http;
+mod listener;
+mod nova;
 mod relay;
 mod rules;
+mod server;
 mod services;
 mod tls;
 
@@ -18,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use self::services::{Listening, Services};
 #[allow(unused_imports)]
@@ -25,7 +29,9 @@ pub use self::{
     account::{APPLICATION_CREDENTIAL_SECRET, REGION, password},
     fault_proxy::FaultProxy,
     glance::Content,
+    nova::{Fate, Nova},
     rules::{Fault, Outcome, Request, Rule, RuleId},
+    server::{Answer, Received, Server},
     tls::Authority,
 };
 
@@ -49,11 +55,13 @@ pub struct Options {
     keystone_lines: String,
     glance_lines: String,
     image_endpoint: bool,
+    compute: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tls: Tls::None, keystone_lines: String::new(), glance_lines: String::new(), image_endpoint: true }
+        let (keystone_lines, glance_lines) = (String::new(), String::new());
+        Self { tls: Tls::None, keystone_lines, glance_lines, image_endpoint: true, compute: false }
     }
 }
 
@@ -96,24 +104,24 @@ impl Options {
         self
     }
 
+    /// The catalogue names a compute service, which is a stand-in; see [`Cloud::nova`].
+    pub fn compute(mut self) -> Self {
+        self.compute = true;
+        self
+    }
+
     /// Starts Keystone and Glance side by side; returns when both answer.
     pub async fn start(self) -> Cloud {
-        let folder = tempfile::Builder::new().prefix("visabuild-cloud").tempdir().unwrap();
+        let folder = services::cloud_folder();
         let facts = services::copy_state(folder.path());
         let authority = (self.tls != Tls::None).then(|| Authority::create(&folder.path().join("tls")));
         let server = authority.as_ref().map(|authority| authority.server(self.tls == Tls::Mutual));
         let (keystone_listening, glance_listening) = (Listening::new(), Listening::new());
         let (keystone_address, glance_address) = (keystone_listening.address(), glance_listening.address());
         let keystone = FaultProxy::start(keystone_address, server.clone());
-        let glance = FaultProxy::start(glance_address, server);
-        let mut endpoints = vec![
-            format!("identity:public={}/v3", keystone.url()),
-            // Glance itself asks here whether a token is good.
-            format!("identity:internal=http://{keystone_address}/v3"),
-        ];
-        if self.image_endpoint {
-            endpoints.extend(["public", "internal"].map(|interface| format!("image:{interface}={}", glance.url())));
-        }
+        let glance = FaultProxy::start(glance_address, server.clone());
+        let nova = self.compute.then(|| Nova::start(keystone_address, server));
+        let endpoints = self.endpoints(keystone_address, &keystone, &glance, nova.as_ref());
         services::write_catalogue(folder.path(), &endpoints);
         self.configure(folder.path(), keystone_address, glance_address, &facts);
         let services = Services::start(folder.path(), keystone_listening, glance_listening);
@@ -122,6 +130,7 @@ impl Options {
         let cloud = Cloud {
             keystone,
             glance,
+            nova,
             services,
             tls: self.tls,
             authority,
@@ -129,20 +138,47 @@ impl Options {
             keystone_address,
             glance_address,
             http,
+            admin_token: Mutex::default(),
             folder,
         };
         tokio::join!(cloud.answers(keystone_address, "/v3"), cloud.answers(glance_address, "/"));
         cloud
     }
 
+    /// The catalogue: what clients see are the proxies.
+    fn endpoints(
+        &self,
+        keystone_address: SocketAddr,
+        keystone: &FaultProxy,
+        glance: &FaultProxy,
+        nova: Option<&Nova>,
+    ) -> Vec<String> {
+        let mut endpoints = vec![
+            format!("identity:public={}/v3", keystone.url()),
+            // Glance itself asks here whether a token is good.
+            format!("identity:internal=http://{keystone_address}/v3"),
+        ];
+        let image = self.image_endpoint.then(|| ("image", glance.url()));
+        let compute = nova.map(|nova| ("compute", nova.endpoint()));
+        for (kind, url) in image.into_iter().chain(compute) {
+            endpoints.extend(["public", "internal"].map(|interface| format!("{kind}:{interface}={url}")));
+        }
+        endpoints
+    }
+
     fn configure(&self, folder: &Path, keystone: SocketAddr, glance: SocketAddr, facts: &Value) {
         services::configure(&folder.join("keystone/keystone.conf"), &self.keystone_lines);
         let keystone = format!("http://{keystone}/v3");
         let endpoint = facts["endpoints"]["image:public"].as_str().unwrap();
+        let stores = [("file", "store"), ("os_glance_staging_store", "staging"), ("os_glance_tasks_store", "tasks")];
+        let stores = stores.map(|(section, name)| {
+            format!("[{section}]\nfilesystem_store_datadir = {}\n", folder.join("glance").join(name).display())
+        });
         let lines = format!(
             "[DEFAULT]\nworker_self_reference_url = http://{glance}\n\
              [keystone_authtoken]\nauth_url = {keystone}\nwww_authenticate_uri = {keystone}\n\
-             [oslo_limit]\nauth_url = {keystone}\nendpoint_id = {endpoint}\n{}",
+             [oslo_limit]\nauth_url = {keystone}\nendpoint_id = {endpoint}\n{}{}",
+            stores.concat(),
             self.glance_lines
         );
         services::configure(&folder.join("glance/glance-api.conf"), &lines);
@@ -165,6 +201,7 @@ pub struct Cloud {
     pub keystone: FaultProxy,
     /// What clients take for Glance.
     pub glance: FaultProxy,
+    nova: Option<Nova>,
     services: Services,
     tls: Tls,
     authority: Option<Authority>,
@@ -172,6 +209,7 @@ pub struct Cloud {
     keystone_address: SocketAddr,
     glance_address: SocketAddr,
     http: reqwest::Client,
+    admin_token: Mutex<Option<String>>,
     // The last: services may write as long as they live.
     folder: TempDir,
 }
@@ -184,6 +222,11 @@ impl Cloud {
 
     pub fn options() -> Options {
         Options::default()
+    }
+
+    /// The stand-in of Nova, of a cloud with [`Options::compute`].
+    pub fn nova(&self) -> &Nova {
+        self.nova.as_ref().unwrap()
     }
 
     /// Waits for a service, which has been listening since before it started.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 const MISSING: &str = "run scripts/test once: it installs Keystone and Glance";
 
@@ -51,6 +52,21 @@ fn state() -> PathBuf {
     state
 }
 
+/// A folder for one cloud. Those of tests that were killed before they could tidy up are removed.
+pub fn cloud_folder() -> TempDir {
+    let clouds = installed().join("clouds");
+    fs::create_dir_all(&clouds).unwrap();
+    for entry in fs::read_dir(&clouds).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let owner = name.split('-').next().unwrap();
+        if !Path::new("/proc").join(owner).exists() {
+            // Another test may be at the same.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    tempfile::Builder::new().prefix(&format!("{}-", std::process::id())).tempdir_in(clouds).unwrap()
+}
+
 /// Copies the prepared state into `folder`; returns the ids that Keystone chose when it was made.
 pub fn copy_state(folder: &Path) -> serde_json::Value {
     let state = state();
@@ -58,7 +74,9 @@ pub fn copy_state(folder: &Path) -> serde_json::Value {
         let entry = entry.unwrap();
         let target = folder.join(entry.path().strip_prefix(&state).unwrap());
         if entry.file_type().is_dir() {
-            fs::create_dir_all(target).unwrap();
+            fs::create_dir_all(&target).unwrap();
+            // Keystone's keys are nobody else's.
+            fs::set_permissions(target, entry.metadata().unwrap().permissions()).unwrap();
         } else {
             fs::copy(entry.path(), target).unwrap();
         }

@@ -18,7 +18,6 @@ timeout = 0
 graceful_timeout = 1
 control_socket_disable = True
 errorlog = "-"
-accesslog = "-"
 
 
 def post_fork(server, worker):
