@@ -12,6 +12,7 @@ pub mod guest;
 pub mod image;
 mod lines;
 pub mod machine;
+mod os_release;
 pub mod pam_key;
 pub mod pem;
 pub mod pipeline;

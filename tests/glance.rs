@@ -27,7 +27,10 @@ async fn an_image_becomes_the_current_one_of_its_name_and_the_last_one_steps_bac
     let of = |name: &str| image[name].clone();
     assert_eq!((of("status"), of("visibility"), of("os_hidden")), (json!("active"), json!("shared"), json!(false)));
     assert_eq!((of("disk_format"), of("container_format"), of("min_disk")), (json!("qcow2"), json!("bare"), json!(1)));
-    assert_eq!((of("os_admin_user"), of("tags"), of("owner")), (json!("root"), json!(["ci"]), json!(cloud.project_id("visa"))));
+    assert_eq!(
+        (of("os_admin_user"), of("tags"), of("owner")),
+        (json!("root"), json!(["ci"]), json!(cloud.project_id("visa")))
+    );
     assert_eq!((of("os_distro"), of("os_version"), of("hw_disk_bus")), (json!("debian"), json!("13"), json!("virtio")));
     assert_eq!((of("visabuild_fingerprint"), of("visabuild_commit")), (json!("f1"), json!("abc")));
     let sent = cloud.glance.requests_for("PUT", "/file");
@@ -47,7 +50,10 @@ async fn an_image_becomes_the_current_one_of_its_name_and_the_last_one_steps_bac
     let new = one(&cloud, "visa-apps").await["id"].as_str().unwrap().to_owned();
     let old = cloud.image(&id).await.unwrap();
     let dated = format!("visa-apps {}", image["created_at"].as_str().unwrap());
-    assert_eq!((old["name"].as_str(), &old["os_hidden"], &old["status"]), (Some(dated.as_str()), &json!(true), &json!("active")));
+    assert_eq!(
+        (old["name"].as_str(), &old["os_hidden"], &old["status"]),
+        (Some(dated.as_str()), &json!(true), &json!("active"))
+    );
     assert_eq!(
         told.stdout,
         format!("visa-apps  {new}  (current, shared, project visa)\n  replaces {id}  now `{dated}`, hidden\n")
@@ -57,7 +63,10 @@ async fn an_image_becomes_the_current_one_of_its_name_and_the_last_one_steps_bac
 
     let listed = host.run(&["images"]).await;
     let rows: Vec<_> = listed.stdout.lines().map(|line| line.split_whitespace().take(3).collect::<Vec<_>>()).collect();
-    assert_eq!(rows, [vec!["NAME", "STATE", "ID"], vec!["visa-apps", "current", &new], vec!["visa-apps", "previous", &id]]);
+    assert_eq!(
+        rows,
+        [vec!["NAME", "STATE", "ID"], vec!["visa-apps", "current", &new], vec!["visa-apps", "previous", &id]]
+    );
 
     let back = host.run(&["rollback", "visa-apps"]).await;
     assert_eq!(back.code, 0, "{back:?}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
-use super::cloud_args::CloudCommand;
+use super::cloud_args::{CloudArgs, CloudCommand, PublishArgs};
 use crate::engine::Engine;
 use crate::image::Compression;
 
@@ -41,7 +41,7 @@ Exit codes: 0 no check failed, and all were made but those that need a value whi
 pub enum Command {
     /// Build templates and the templates they extend
     #[command(after_help = BUILD_HELP)]
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
     /// Check config.yml, templates and their files; builds nothing
     Validate(ProjectArgs),
     /// Show what would be built, with fingerprints
@@ -142,6 +142,15 @@ pub struct BuildArgs {
     /// Compression of the qcow2: zstd (QEMU 5.1 and newer) or zlib
     #[arg(long, value_name = "TYPE", env = "VISABUILD_COMPRESSION")]
     pub compression: Option<Compression>,
+    /// Publish the finished images; cloud, project, quota and names are looked at before the build begins
+    #[arg(long)]
+    pub upload: bool,
+    /// How they are published.
+    #[command(flatten)]
+    pub publish: PublishArgs,
+    /// Where.
+    #[command(flatten)]
+    pub cloud: CloudArgs,
 }
 
 /// Options of `verify`.

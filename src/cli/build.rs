@@ -6,10 +6,11 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{AcceleratorChoice, BuildArgs, OnError};
+use super::build_upload::Upload;
 use super::project::Prepared;
 use super::signals::Signals;
 use super::{Environment, cache_folder, guest, print};
@@ -39,6 +40,7 @@ const BASE_REASON: &str = "bootstrap: the only way that this version has";
 pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Signals) -> Result<()> {
     let prepared = Prepared::new(&args.project, environment, false, signals.cancel()).await?;
     let targets = if args.no_verify { BTreeMap::new() } else { targets(&prepared.plan, &args.project.templates)? };
+    let upload = Upload::prepare(&args, &prepared, environment, signals).await?;
     let detection = accelerator::detect();
     let engine = args.engine.or(prepared.engine).unwrap_or_default();
     let accelerator = match engine {
@@ -51,10 +53,11 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
     let _output_lock = lock_output(&output)?;
     let (mut work, abandoned) = WorkFolder::new(&cache)?;
     let removed = abandoned.removed + clean_up(abandoned, signals.cancel()).await;
-    let events = events(&args, &prepared, work.path());
+    let hidden = prepared.hidden.iter().chain(upload.iter().flat_map(Upload::secrets));
+    let events = events(&args, hidden, work.path());
     tell_beginning(&events, &args, &prepared, removed);
 
-    let results = results(&args, &prepared, cache, output);
+    let results = results(&args, &prepared, cache.clone(), output);
     let verifier = (!targets.is_empty()).then(|| verifier(&args, &prepared, targets, accelerator));
     let unchanged = pipeline::unchanged(&prepared.plan, &results, &events)?;
     check_verifier(verifier.as_ref(), &prepared.plan, unchanged.as_deref(), &results, environment)?;
@@ -78,7 +81,10 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
     if !args.project.json {
         print(&summary(&artifacts));
     }
-    Ok(())
+    match upload {
+        Some(upload) => upload.finish(&artifacts, &cache, &events, (args.project.json, signals.cancel())).await,
+        None => Ok(()),
+    }
 }
 
 fn output_folder(args: &BuildArgs, root: &Path) -> Result<PathBuf> {
@@ -204,7 +210,7 @@ async fn clean_up(abandoned: Abandoned, cancel: &CancellationToken) -> usize {
     removed
 }
 
-fn events(args: &BuildArgs, prepared: &Prepared, work: &Path) -> Events {
+fn events<'a>(args: &BuildArgs, hidden: impl Iterator<Item = &'a SecretString>, work: &Path) -> Events {
     let mut subscribers: Vec<Box<dyn Subscriber>> = vec![Box::new(TemplateLogs::new(work))];
     if args.project.json {
         subscribers.push(Box::new(JsonLines::new(io::stdout())));
@@ -214,7 +220,7 @@ fn events(args: &BuildArgs, prepared: &Prepared, work: &Path) -> Events {
     } else if !args.project.json {
         subscribers.push(Box::new(PlainLines::new(io::stderr())));
     }
-    Events::new(subscribers, Redactor::new(prepared.hidden.iter().map(ExposeSecret::expose_secret)))
+    Events::new(subscribers, Redactor::new(hidden.map(ExposeSecret::expose_secret)))
 }
 
 fn tell_beginning(events: &Events, args: &BuildArgs, prepared: &Prepared, removed: usize) {

@@ -43,7 +43,7 @@ impl CloudCommand {
 }
 
 /// Logs in; what must not be shown comes with it.
-pub(super) fn login(args: &CloudArgs, environment: &Environment) -> Result<(Login, Vec<SecretString>)> {
+fn login(args: &CloudArgs, environment: &Environment) -> Result<(Login, Vec<SecretString>)> {
     let current = std::env::current_dir().context(Kind::Host, || "there is no current folder")?;
     let login = Login::find(&args.wanted(), environment, &Places::of(&current, environment))?;
     let auth = &login.auth;
@@ -52,7 +52,12 @@ pub(super) fn login(args: &CloudArgs, environment: &Environment) -> Result<(Logi
     Ok((login, secrets))
 }
 
-async fn connect(args: &CloudArgs, environment: &Environment, signals: &Signals) -> Result<(Cloud, Vec<SecretString>)> {
+/// A session, and what must not be shown of it.
+pub(super) async fn connect(
+    args: &CloudArgs,
+    environment: &Environment,
+    signals: &Signals,
+) -> Result<(Cloud, Vec<SecretString>)> {
     let (login, secrets) = login(args, environment)?;
     let connected = Cloud::connect(login, args.patience(), signals.cancel()).await;
     Ok((connected.map_err(|error| redacted(error, &secrets))?, secrets))
@@ -104,7 +109,7 @@ async fn upload(args: UploadArgs, environment: &Environment, signals: &Signals) 
     if args.dry_run {
         for artifact in &artifacts {
             let plan = cloud.plan(artifact, &wanted).await?;
-            cloud.check(&wanted, artifact.size).await?;
+            cloud.check(&wanted, plan.name(), artifact.size).await?;
             show_plan(&plan, &cloud, args.json);
         }
         return Ok(());

@@ -6,16 +6,18 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Args, CommandFactory, FromArgMatches};
 
 use crate::error::{Error, Kind, Result};
 use crate::report;
 use args::{Cli, Command};
+use cloud_args::{CloudArgs, PublishArgs};
 use signals::Signals;
 
 mod args;
 mod argv;
 mod build;
+mod build_upload;
 mod cloud;
 mod cloud_args;
 mod doctor;
@@ -34,7 +36,7 @@ pub fn run(
     argv: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> u8 {
-    let mut command = Cli::command();
+    let mut command = Cli::command().mut_subcommand("build", with_upload_only);
     command.build();
     let argv = argv::normalize(argv, &command);
     let cli = match command.try_get_matches_from(argv).and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -57,6 +59,13 @@ pub fn run(
             error.kind().exit_code()
         }
     }
+}
+
+/// Options of `upload` that `build` has too mean nothing there without `--upload`.
+fn with_upload_only(build: clap::Command) -> clap::Command {
+    let options = CloudArgs::augment_args(PublishArgs::augment_args(clap::Command::new("")));
+    let ids: Vec<_> = options.get_arguments().map(|argument| argument.get_id().clone()).collect();
+    ids.iter().fold(build, |build, id| build.mut_arg(id, |argument| argument.requires("upload")))
 }
 
 impl Command {
@@ -82,7 +91,7 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
     let result = runtime.block_on(async {
         let signals = Signals::listen()?;
         let result = match command {
-            Command::Build(args) => build::run(args, environment, &signals).await,
+            Command::Build(args) => build::run(*args, environment, &signals).await,
             Command::Validate(args) => validate::run(args, environment, &signals).await,
             Command::Plan(args) => plan::run(args, environment, &signals).await,
             Command::Verify(args) => verify::run(args, environment, &signals).await,

@@ -100,13 +100,14 @@ pub struct Plan<'a> {
 }
 
 impl Cloud {
-    /// Looks at all that can be looked at before anything is sent or built: Glance answers, the store is
-    /// there, the method is offered, and the quota is not used up.
+    /// Looks at all that can be looked at before `bytes` are sent, or before anything is built: the name can
+    /// be one, Glance answers, the store is there, the method is offered, and the quota is not used up.
     ///
     /// # Errors
     /// One of these is not so (kind cloud), or the call is wrong (kind usage).
-    pub async fn check(&self, wanted: &Publication, bytes: u64) -> Result<()> {
+    pub async fn check(&self, wanted: &Publication, name: &str, bytes: u64) -> Result<()> {
         let explain = |failure: Failure| failure.explain("asking Glance");
+        check_name(name)?;
         self.endpoint(Service::Image)?;
         self.way(wanted).await?;
         let usage = self.image_usage().await.map_err(explain)?;
@@ -292,7 +293,7 @@ impl Cloud {
 
     /// Sends the data as often as it takes, and looks at what arrived.
     async fn upload(&self, plan: &Plan<'_>, cache: &Cache, events: &Events) -> Result<Image> {
-        self.check(plan.wanted, plan.content.length).await?;
+        self.check(plan.wanted, &plan.name, plan.content.length).await?;
         let doing = format!("uploading `{}`", plan.name);
         let mut attempt = 0;
         let mut renewed = false;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Checksums;
 use crate::engine::Engine;
+use crate::os_release::OsRelease;
 use crate::plan::{Stage, Step};
 use crate::template::{ChosenAlternative, Text, Verification};
 
@@ -44,6 +45,8 @@ pub struct Manifest {
     pub warnings: Vec<String>,
     /// Whether any content is past its end of life; `upload` asks before promoting such an image.
     pub end_of_life: bool,
+    /// The system inside, where it says what it is.
+    pub os: Option<System>,
     /// Installed packages, `name` to `version`.
     pub packages: BTreeMap<String, String>,
 }
@@ -151,6 +154,15 @@ pub struct System {
     pub version: String,
 }
 
+impl System {
+    /// Out of the text of os-release(5).
+    pub fn parse(text: &str) -> Option<Self> {
+        let release = OsRelease::parse(text);
+        let id = release.get("ID")?;
+        Some(Self { id, version: release.get("VERSION_ID").unwrap_or_default() })
+    }
+}
+
 /// A phase's wall time.
 #[derive(Debug, Clone, Serialize)]
 pub struct Timing {
@@ -188,6 +200,14 @@ mod tests {
     #[test]
     fn times_are_rfc_3339() {
         assert_eq!(rfc3339(1_795_261_800), "2026-11-21T11:50:00Z");
+    }
+
+    #[test]
+    fn the_system_is_what_os_release_says() {
+        let debian = System::parse("PRETTY_NAME=\"Debian\"\nID=debian\nVERSION_ID=\"13\"\n").unwrap();
+        assert_eq!((debian.id.as_str(), debian.version.as_str()), ("debian", "13"));
+        assert_eq!(System::parse("ID=arch\n").unwrap().version, "");
+        assert_eq!(System::parse(""), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The seal: a throw-away overlay on a layer becomes the image.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +12,9 @@ use super::{Artifact, Context, failure, verification};
 use crate::cache::{Layer, beside, publish_file, replace_file};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::Event;
-use crate::image::manifest::{ImageFile, Inputs, LayerRecord, Manifest, Timing, VERSION, parse_packages, rfc3339};
+use crate::image::manifest::{
+    ImageFile, Inputs, LayerRecord, Manifest, System, Timing, VERSION, parse_packages, rfc3339,
+};
 use crate::image::{Checksums, qemu_img};
 use crate::plan::Stage;
 
@@ -20,10 +23,10 @@ pub(super) async fn seal(context: &Context<'_>, stage: &Stage, layer: &Layer) ->
     let mut timings = Timings::new(context.events, &stage.name);
     let overlay = context.work.join(format!("{}.seal.qcow2", stage.name));
     qemu_img::create_overlay(&layer.disk, &overlay, None, context.cancel).await?;
-    let packages = in_guest(context, stage, &overlay, &mut timings).await?;
+    let (packages, os) = in_guest(context, stage, &overlay, &mut timings).await?;
     let (flat, image) = flatten(context, stage, &overlay, &mut timings).await?;
     let _ = fs::remove_file(&overlay);
-    let manifest = Manifest { packages, ..manifest(context, stage, image, &timings)? };
+    let manifest = Manifest { packages, os, ..manifest(context, stage, image, &timings)? };
     let flat = Beside(flat);
     let report = verified(context, stage, &flat.0, &manifest).await?;
     let artifact = publish(context, stage, &flat.keep(), &manifest)?;
@@ -61,13 +64,13 @@ async fn verified(
     Ok(files)
 }
 
-/// Boots the overlay, puts the secrets in and takes the traces out; returns the package list.
+/// Boots the overlay, puts the secrets in and takes the traces out; returns what is installed.
 async fn in_guest(
     context: &Context<'_>,
     stage: &Stage,
     overlay: &Path,
     timings: &mut Timings,
-) -> Result<std::collections::BTreeMap<String, String>> {
+) -> Result<(BTreeMap<String, String>, Option<System>)> {
     let start = Start::seal(overlay.to_owned());
     let booted = Prepared::new(context, stage, start)?.boot(timings).await?;
     let mut connected: Connected<'_> = booted.connect(timings).await?;
@@ -75,9 +78,10 @@ async fn in_guest(
         connected.set_root_password(password, timings).await?;
     }
     let mut provisioned = connected.provision(&stage.seal.steps, timings).await?;
-    let lines = provisioned.packages().await?;
+    let packages = provisioned.packages().await?;
+    let os = provisioned.os_release().await?;
     provisioned.seal(stage.seal.ca_certificates, timings).await?;
-    Ok(parse_packages(lines.iter().map(String::as_str)))
+    Ok((parse_packages(packages.iter().map(String::as_str)), System::parse(&os.join("\n"))))
 }
 
 /// Flattens, checks and sums up; the result lies beside its final place.
@@ -155,7 +159,8 @@ fn manifest(context: &Context<'_>, stage: &Stage, image: ImageFile, timings: &Ti
         timings: Timing::list(&timings.list()),
         warnings: alternatives.clone().filter_map(|chosen| chosen.warning.clone()).collect(),
         end_of_life: alternatives.clone().any(|chosen| chosen.end_of_life),
-        packages: std::collections::BTreeMap::new(),
+        os: None,
+        packages: BTreeMap::new(),
     })
 }
 

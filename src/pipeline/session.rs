@@ -314,14 +314,23 @@ pub(super) struct Provisioned<'a> {
 impl Provisioned<'_> {
     /// Lines of `name version`, one an installed package.
     pub(super) async fn packages(&mut self) -> Result<Vec<String>> {
+        self.lines("dpkg-query -W -f '${Package} ${Version}\\n'", "listing the installed packages").await
+    }
+
+    /// Lines of os-release(5).
+    pub(super) async fn os_release(&mut self) -> Result<Vec<String>> {
+        self.lines("cat /etc/os-release", "asking which system is inside").await
+    }
+
+    /// Standard output of a command that must succeed.
+    async fn lines(&mut self, command: &str, doing: &str) -> Result<Vec<String>> {
         let mut lines = Vec::new();
-        let command = "dpkg-query -W -f '${Package} ${Version}\\n'";
         let listed = self.guest.exec(command, tokio::io::empty(), |stream, line| {
             if stream == Stream::Stdout {
                 lines.push(line.to_owned());
             }
         });
-        let listed = listed.await.and_then(|outcome| expect_success(&outcome, "listing the installed packages", None));
+        let listed = listed.await.and_then(|outcome| expect_success(&outcome, doing, None));
         if let Err(error) = listed {
             self.booted.give_up(&error).await;
             return Err(error);

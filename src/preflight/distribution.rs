@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::os_release::OsRelease;
+
 /// The host's distribution, from os-release(5).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Distribution {
@@ -22,14 +24,11 @@ impl Distribution {
 
     /// Reads the text of os-release(5).
     pub fn parse(text: &str) -> Self {
-        let value = |key: &str| {
-            let found = text.lines().filter_map(|line| line.trim().split_once('=')).find(|(name, _)| *name == key);
-            found.map(|(_, value)| value.trim_matches(['"', '\'']).to_owned()).filter(|value| !value.is_empty())
-        };
-        let id = value("ID").unwrap_or_default();
-        let like = value("ID_LIKE").unwrap_or_default();
+        let release = OsRelease::parse(text);
+        let id = release.get("ID").unwrap_or_default();
+        let like = release.get("ID_LIKE").unwrap_or_default();
         let debian_like = id == "debian" || like.split_whitespace().any(|like| like == "debian");
-        Self { id, codename: value("VERSION_CODENAME"), debian_like }
+        Self { id, codename: release.get("VERSION_CODENAME"), debian_like }
     }
 
     /// How the Debian package `package` is installed here.

@@ -1,5 +1,6 @@
 //! Plain lines with times, for logs and CI.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Mutex;
 
@@ -15,6 +16,8 @@ struct State<W> {
     out: W,
     /// When progress was last told, seconds since the start: a line every so often is enough.
     last_progress: f64,
+    /// When the running phases began, by template and name.
+    began: BTreeMap<(String, String), f64>,
 }
 
 /// Seconds between two lines of progress.
@@ -23,7 +26,7 @@ const PROGRESS_EVERY: f64 = 15.0;
 impl<W: Write + Send> PlainLines<W> {
     /// A subscriber that writes to `out`.
     pub fn new(out: W) -> Self {
-        Self { state: Mutex::new(State { out, last_progress: 0.0 }) }
+        Self { state: Mutex::new(State { out, last_progress: 0.0, began: BTreeMap::new() }) }
     }
 }
 
@@ -36,13 +39,20 @@ impl<W> std::fmt::Debug for PlainLines<W> {
 impl<W: Write + Send> Subscriber for PlainLines<W> {
     fn receive(&self, event: &Timed) {
         let Ok(mut state) = self.state.lock() else { return };
-        if matches!(event.event, Event::Progress { .. }) {
-            if event.elapsed - state.last_progress < PROGRESS_EVERY {
-                return;
+        let mut pace_of = String::new();
+        match &event.event {
+            Event::PhaseStarted { template, phase } => {
+                state.began.insert((template.clone(), phase.clone()), event.elapsed);
             }
-            state.last_progress = event.elapsed;
+            Event::Progress { .. } if event.elapsed - state.last_progress < PROGRESS_EVERY => return,
+            Event::Progress { template, phase, done, total, unit } => {
+                state.last_progress = event.elapsed;
+                let began = state.began.get(&(template.clone(), phase.clone())).copied();
+                pace_of = pace(*done, *total, unit, began.map_or(0.0, |began| event.elapsed - began));
+            }
+            _ => {}
         }
-        if let Some(line) = line(&event.event) {
+        if let Some(line) = line(&event.event).map(|line| line + &pace_of) {
             // Whoever reads may have gone; the build goes on.
             let _ = writeln!(state.out, "[{}] {line}", clock(event.elapsed)).and_then(|()| state.out.flush());
         }
@@ -103,9 +113,27 @@ pub(super) fn progress(done: u64, total: Option<u64>, unit: &str) -> String {
     }
 }
 
+/// How fast bytes move after `seconds`, and how long the rest takes, to stand behind [`progress`].
+pub(super) fn pace(done: u64, total: Option<u64>, unit: &str, seconds: f64) -> String {
+    let (true, Some(total)) = (unit == "bytes" && done > 0 && seconds >= 1.0, total) else { return String::new() };
+    // Rates and times for people.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let (rate, left) = {
+        let rate = done as f64 / seconds;
+        (rate as u64, total.saturating_sub(done) as f64 / rate)
+    };
+    format!(", {}/s, {} left", size(rate), duration(left))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_have_a_rate_and_a_time_left() {
+        assert_eq!(pace(10 << 20, Some(30 << 20), "bytes", 5.0), ", 2.0 MiB/s, 10.0 s left");
+        assert_eq!(pace(10, Some(100), "percent", 5.0) + &pace(0, Some(1), "bytes", 5.0), "");
+    }
 
     fn receive(events: &[(f64, Event)]) -> String {
         let mut out = Vec::new();

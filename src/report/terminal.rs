@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::plain::{clock, line, progress};
+use super::plain::{clock, line, pace, progress};
 use crate::event::{Event, Subscriber, Timed};
 
 /// Shows events on the terminal that standard error is.
@@ -49,7 +49,8 @@ impl Subscriber for Terminal {
             }
             Event::Progress { template, phase, done, total, unit } => {
                 if let Some(bar) = running.get(&(template.clone(), phase.clone())) {
-                    bar.set_message(progress(*done, *total, unit));
+                    let seconds = bar.elapsed().as_secs_f64();
+                    bar.set_message(progress(*done, *total, unit) + &pace(*done, *total, unit, seconds));
                 }
             }
             Event::PhaseFinished { template, phase, .. } => {
