@@ -29,8 +29,10 @@ make_openstack_venv() {
 
 # ensure_openstack REPOSITORY
 ensure_openstack() {
-  local sources=$1/tests/support/openstack folder=$1/target/tmp/openstack wanted state files log
+  local sources=$1/tests/support/openstack folder wanted state files log
   local requirements=$sources/requirements.txt constraints=$sources/constraints.txt
+  # Where cargo tells the tests that they may write.
+  folder=$(realpath -m "${CARGO_TARGET_DIR:-$1/target}/tmp/openstack")
   mkdir -p "$folder"
   # Two runs install one after the other.
   exec {OPENSTACK_LOCK}>"$folder/lock"

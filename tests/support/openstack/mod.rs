@@ -18,6 +18,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -56,12 +57,20 @@ pub struct Options {
     glance_lines: String,
     image_endpoint: bool,
     compute: bool,
+    token_lifetime: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let (keystone_lines, glance_lines) = (String::new(), String::new());
-        Self { tls: Tls::None, keystone_lines, glance_lines, image_endpoint: true, compute: false }
+        Self {
+            tls: Tls::None,
+            keystone_lines: String::new(),
+            glance_lines: String::new(),
+            image_endpoint: true,
+            compute: false,
+            // Keystone's own.
+            token_lifetime: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -89,7 +98,8 @@ impl Options {
     }
 
     /// The seconds after which tokens expire.
-    pub fn token_lifetime(self, seconds: u32) -> Self {
+    pub fn token_lifetime(mut self, seconds: u32) -> Self {
+        self.token_lifetime = Duration::from_secs(seconds.into());
         self.keystone_lines(&format!("[token]\nexpiration = {seconds}\nallow_expired_window = 0"))
     }
 
@@ -138,6 +148,7 @@ impl Options {
             keystone_address,
             glance_address,
             http,
+            token_lifetime: self.token_lifetime,
             admin_token: Mutex::default(),
             folder,
         };
@@ -209,7 +220,9 @@ pub struct Cloud {
     keystone_address: SocketAddr,
     glance_address: SocketAddr,
     http: reqwest::Client,
-    admin_token: Mutex<Option<String>>,
+    token_lifetime: Duration,
+    /// And when it was made.
+    admin_token: Mutex<Option<(Instant, String)>>,
     // The last: services may write as long as they live.
     folder: TempDir,
 }
