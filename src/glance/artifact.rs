@@ -14,6 +14,9 @@ use crate::verify::report::Report;
 /// Formats that Glance knows and qemu-img reads (Glance, "Disk and Container Formats").
 const FORMATS: [&str; 6] = ["qcow2", "raw", "vmdk", "vdi", "vhdx", "vpc"];
 
+/// What a disk consists of, bytes; qemu-img takes any file for a raw image.
+const SECTOR: u64 = 512;
+
 /// An image that can be published.
 #[derive(Debug, Clone)]
 pub struct Artifact {
@@ -116,6 +119,9 @@ impl Artifact {
                 info.format
             ))
             .hint(format!("it takes {}: convert it with qemu-img", FORMATS.join(", "))));
+        }
+        if info.format == "raw" && (size == 0 || size % SECTOR != 0) {
+            return Err(usage(format!("{} is no disk image: its {size} bytes are not whole sectors", path.display())));
         }
         let record = record(path, size)?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();

@@ -435,7 +435,8 @@ fn find_endpoint(
         .flat_map(|entry| &entry.endpoints)
         .collect();
     if all.is_empty() {
-        let there: BTreeSet<_> = catalog.iter().map(|entry| entry.service_type.as_str()).collect();
+        let with_endpoints = catalog.iter().filter(|entry| !entry.endpoints.is_empty());
+        let there: BTreeSet<_> = with_endpoints.map(|entry| entry.service_type.as_str()).collect();
         let there =
             if there.is_empty() { "nothing".to_owned() } else { there.into_iter().collect::<Vec<_>>().join(", ") };
         return Err(error(format!("the cloud's catalogue has no {name} (service type `{}`)", names[0]))
@@ -472,13 +473,17 @@ async fn authenticate(client: &Client, login: &Login, patience: Patience, cancel
                 break;
             }
         }
-        if failure.status() == Some(StatusCode::UNAUTHORIZED) {
+        // Keystone does not find a token that it never made.
+        let unknown = failure.is_missing() && login.method == Method::Token;
+        if failure.status() == Some(StatusCode::UNAUTHORIZED) || unknown {
             return Err(diagnose(client, login, &url, failure, patience, cancel).await.context(doing));
         }
         if !failure.may_heal() || attempt >= patience.retries {
-            let missing = failure.is_missing();
+            // Another service, or a web server, answers in its own way.
+            let status = failure.status().map_or(0, |status| status.as_u16());
+            let elsewhere = matches!(status, 300..400 | 404 | 405);
             let error = failure.explain(&doing);
-            return Err(if missing {
+            return Err(if elsewhere {
                 error.hint("there is no Keystone at that address: look at OS_AUTH_URL")
             } else {
                 error

@@ -94,7 +94,7 @@ impl Host {
     pub fn project(&self) {
         fs::write(
             self.path().join("config.yml"),
-            "templates:\n  - base\n  - visa-apps: {extends: base}\n  - notebook: {extends: base}\n",
+            "templates:\n  base:\n  visa-apps: {extends: base}\n  notebook: {extends: base}\n",
         )
         .unwrap();
     }
