@@ -192,6 +192,28 @@ async fn an_image_that_does_not_boot_in_the_cloud_is_not_promoted() {
     assert_eq!((id(&one(&cloud, "visa-apps").await), cloud.images().await.len()), (first.as_str(), 1));
     assert_eq!((cloud.nova().servers().len(), cloud.nova().created()), (0, 2));
     host.nothing_is_left();
+
+    // One that is up shows a login on its console; a run that is killed before leaves a server and an image,
+    // which the next one removes.
+    cloud.nova().servers_become(Fate::Active);
+    let looked = cloud.nova().proxy.add(Rule::new("POST", "/action", Fault::None { after: 0 }));
+    let mut killed = host.command(&upload).spawn().unwrap();
+    cloud.nova().proxy.reached(looked).await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!((cloud.nova().servers().len(), cloud.images().await.len(), host.records().len()), (1, 2, 1));
+    cloud.nova().proxy.clear();
+    let made = cloud.nova().proxy.add(Rule::new("POST", "/action", Fault::None { after: 0 }));
+    let (told, ()) = tokio::join!(host.run(&upload), async {
+        cloud.nova().proxy.reached(made).await;
+        let server = cloud.nova().servers().remove(0);
+        cloud.nova().set_console(server["id"].as_str().unwrap(), "Debian GNU/Linux 13 visa ttyS0\n\nvisa login: ");
+    });
+    done(&told);
+    assert_eq!((cloud.nova().servers().len(), cloud.nova().created()), (0, 4));
+    assert_ne!(id(&one(&cloud, "visa-apps").await), first);
+    assert_eq!(cloud.images().await.len(), 2);
+    host.nothing_is_left();
 }
 
 #[tokio::test]

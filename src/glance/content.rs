@@ -173,8 +173,10 @@ fn pass_on(source: &mut dyn Read, length: u64, sender: &mpsc::Sender<io::Result<
     let mut left = length;
     while left > 0 {
         let wanted = CHUNK.min(usize::try_from(left).unwrap_or(CHUNK));
-        let mut chunk = vec![0; wanted];
-        source.read_exact(&mut chunk)?;
+        let mut chunk = Vec::with_capacity(wanted);
+        if source.take(wanted as u64).read_to_end(&mut chunk)? < wanted {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than it was"));
+        }
         hash.update(&chunk);
         left -= wanted as u64;
         if sender.blocking_send(Ok(chunk)).is_err() {

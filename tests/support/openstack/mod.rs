@@ -33,6 +33,7 @@ pub use self::{
     nova::{Fate, Nova},
     rules::{Fault, Outcome, Request, Rule, RuleId},
     server::{Answer, Received, Server},
+    services::program,
     tls::Authority,
 };
 
@@ -136,7 +137,7 @@ impl Options {
         self.configure(folder.path(), keystone_address, glance_address, &facts);
         let services = Services::start(folder.path(), keystone_listening, glance_listening);
         // An environment that names a proxy has no say here.
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
         let cloud = Cloud {
             keystone,
             glance,
