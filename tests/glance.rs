@@ -10,7 +10,7 @@ use std::fs;
 
 use openstack::{Cloud, Content, Tls};
 use publishing::{Host, names, one};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn an_image_becomes_the_current_one_of_its_name_and_the_last_one_steps_back() {
@@ -43,6 +43,11 @@ async fn an_image_becomes_the_current_one_of_its_name_and_the_last_one_steps_bac
     let again = host.run(&["upload", first.to_str().unwrap()]).await;
     assert_eq!((again.code, cloud.glance.requests_for("PUT", "/file").len()), (0, 1), "{again:?}");
     assert_eq!(again.stdout, format!("visa-apps  {id}  (current, shared, project visa, was there already)\n"));
+
+    let lines = host.run(&["upload", first.to_str().unwrap(), "--json"]).await;
+    let events: Vec<Value> = lines.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let published = events.iter().find(|event| event["event"] == "published").unwrap();
+    assert_eq!((&published["image"], &published["was_there"]), (&json!(id), &json!(true)), "{lines:?}");
 
     let second = host.image("visa-apps", 2);
     let told = host.run(&["upload", second.to_str().unwrap()]).await;

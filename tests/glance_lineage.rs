@@ -250,6 +250,19 @@ async fn images_come_in_by_every_way_that_the_cloud_offers() {
     let again = host.run(&["upload", third.to_str().unwrap()]).await;
     assert!(done(&again).contains("was there already"), "{again:?}");
     assert_eq!(cloud.glance.requests_for("PUT", "/file").len(), sent);
+
+    // Raw is also what a store in Ceph wants, where the cloud tells what its stores are.
+    let stores = json!({"stores": [{"id": "fast", "type": "rbd", "default": "true"}, {"id": "tape", "type": "file"}]});
+    let (headers, body) = (Vec::new(), stores.to_string().into_bytes());
+    cloud.glance.add(Rule::new("GET", "/info/stores", Fault::Status { code: 200, headers, body, after: 0 }));
+    let other = host.image("notebook", 4);
+    let dry = host.run(&["upload", other.to_str().unwrap(), "--dry-run"]).await;
+    assert!(done(&dry).contains("upload 3145728 bytes as raw, private and hidden"), "{dry:?}");
+    let dry = host.run(&["upload", other.to_str().unwrap(), "--dry-run", "--store", "tape"]).await;
+    assert!(done(&dry).contains("bytes as qcow2, private and hidden"), "{dry:?}");
+    let told = host.run(&["upload", other.to_str().unwrap(), "--store", "disk"]).await;
+    refused(&told, 6, "the cloud has no store `disk`");
+    assert!(told.stderr.contains("it has fast, tape"), "{told:?}");
     host.nothing_is_left();
 }
 
