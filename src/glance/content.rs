@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha512};
@@ -58,11 +60,12 @@ impl Content {
     /// It cannot be opened, or is not as long as it was.
     pub(super) async fn read(&self) -> Result<Reading> {
         let fail = || format!("cannot read {}", self.path.display());
+        let source = Source::look(&self.path).context(Kind::Usage, fail)?;
         if self.as_raw {
             let (daemon, stream) = export(&self.path, &self.format).await?;
             let length = self.length;
             let path = self.path.display().to_string();
-            return Ok(Reading::start(Some(daemon), self.length, move || guest_view(stream, length, &path)));
+            return Ok(Reading::start(source, Some(daemon), self.length, move || guest_view(stream, length, &path)));
         }
         let file = File::open(&self.path).context(Kind::Usage, fail)?;
         let length = file.metadata().context(Kind::Usage, fail)?.len();
@@ -73,7 +76,7 @@ impl Content {
                 self.length
             )));
         }
-        Ok(Reading::start(None, length, move || Ok(Box::new(file) as Box<dyn Read>)))
+        Ok(Reading::start(source, None, length, move || Ok(Box::new(file) as Box<dyn Read>)))
     }
 
     /// SHA-512 of all that would be sent, hexadecimal.
@@ -89,6 +92,39 @@ impl Content {
     }
 }
 
+/// The file that is read, and what tells whether it is still the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Source {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl Source {
+    fn look(path: &Path) -> io::Result<Self> {
+        let found = std::fs::metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: found.dev(),
+            inode: found.ino(),
+            length: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+        })
+    }
+
+    /// What was read is a mixture, or nobody's file, if the file is another one now.
+    fn is_unchanged(&self) -> Result<()> {
+        let changed = || Error::usage(format!("{} has changed while it was read", self.path.display()));
+        match Self::look(&self.path) {
+            Ok(now) if now == *self => Ok(()),
+            Ok(_) => Err(changed().hint("begin again once nothing writes to it any more")),
+            Err(error) => Err(changed().because(error)),
+        }
+    }
+}
+
 /// One reading of a content: its chunks, and then its hash.
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -98,28 +134,29 @@ pub(super) struct Reading {
     taken: Arc<AtomicU64>,
     /// Dies with the reading.
     daemon: Option<Child>,
+    source: Source,
 }
 
 impl Reading {
-    fn start<F>(daemon: Option<Child>, length: u64, open: F) -> Self
+    fn start<F>(source: Source, daemon: Option<Child>, length: u64, open: F) -> Self
     where
         F: FnOnce() -> io::Result<Box<dyn Read>> + Send + 'static,
     {
         let (sender, chunks) = mpsc::channel(WAITING);
         let hash = tokio::task::spawn_blocking(move || {
-            let result = open().and_then(|mut source| pass_on(&mut source, length, &sender));
+            let result = open().and_then(|mut opened| pass_on(&mut opened, length, &sender));
             if let Err(error) = &result {
                 // Whoever sends must not take a torn image for a whole one.
                 let _ = sender.blocking_send(Err(io::Error::new(error.kind(), error.to_string())));
             }
             result
         });
-        Self { chunks, hash, taken: Arc::default(), daemon }
+        Self { chunks, hash, taken: Arc::default(), daemon, source }
     }
 
     /// The body of a request, and how far it is, in bytes.
     pub fn into_body(self) -> (reqwest::Body, Arc<AtomicU64>, Hashing) {
-        let Self { chunks, hash, taken, daemon } = self;
+        let Self { chunks, hash, taken, daemon, source } = self;
         let count = Arc::clone(&taken);
         let stream = futures_util::stream::unfold(chunks, move |mut chunks| {
             let count = Arc::clone(&count);
@@ -131,11 +168,11 @@ impl Reading {
                 Some((chunk, chunks))
             }
         });
-        (reqwest::Body::wrap_stream(stream), taken, Hashing { hash, _daemon: daemon })
+        (reqwest::Body::wrap_stream(stream), taken, Hashing { hash, _daemon: daemon, source })
     }
 
     async fn sha512(self) -> Result<String> {
-        Hashing { hash: self.hash, _daemon: self.daemon }
+        Hashing { hash: self.hash, _daemon: self.daemon, source: self.source }
             .finish()
             .await
             .map_err(|failure| failure.explain("reading the image"))
@@ -147,6 +184,7 @@ impl Reading {
 pub(super) struct Hashing {
     hash: JoinHandle<io::Result<String>>,
     _daemon: Option<Child>,
+    source: Source,
 }
 
 impl Hashing {
@@ -154,12 +192,15 @@ impl Hashing {
     pub async fn finish(self) -> std::result::Result<String, Failure> {
         let fail = || "cannot read the image";
         let joined = self.hash.await.context(Kind::Build, fail).map_err(Failure::Ours)?;
-        joined.context(Kind::Usage, fail).map_err(Failure::Ours)
+        let hash = joined.context(Kind::Usage, fail).map_err(Failure::Ours)?;
+        self.source.is_unchanged().map_err(Failure::Ours)?;
+        Ok(hash)
     }
 
-    /// Why reading ended early, if that was not because nobody took the data any more.
+    /// Why reading ended early, if it did, and not because nobody took the data any more. A connection that
+    /// hangs keeps its data, and the reading waits.
     pub async fn reason(self) -> Option<Failure> {
-        match self.hash.await {
+        match tokio::time::timeout(Duration::from_secs(1), self.hash).await.ok()? {
             Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Some(Failure::Ours(Error::usage("cannot read the image").because(error)))
             }
@@ -264,5 +305,26 @@ mod tests {
         assert!(changed.sha512().await.unwrap_err().chain()[0].contains("it was 6 bytes, and is 5"));
         let no_image = Content::of_guest(path, "qcow2".into(), 512);
         assert!(no_image.sha512().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_while_it_is_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let change: [fn(&Path); 3] = [
+            |path| std::fs::remove_file(path).unwrap(),
+            |path| {
+                std::fs::write(path.with_extension("new"), "x").unwrap();
+                std::fs::rename(path.with_extension("new"), path).unwrap();
+            },
+            |path| std::fs::File::open(path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap(),
+        ];
+        for change in change {
+            std::fs::write(&path, "x").unwrap();
+            let reading = Content::of_file(path.clone(), "raw".into(), 1).read().await.unwrap();
+            change(&path);
+            let error = reading.sha512().await.unwrap_err();
+            assert!(error.chain()[0].ends_with("x has changed while it was read"), "{error:?}");
+        }
     }
 }

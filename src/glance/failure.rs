@@ -16,6 +16,8 @@ pub(super) enum Failure {
     Refused(Refusal),
     /// There was no whole answer: no connection, a broken one, or one that fell silent.
     Unreachable(Unreachable),
+    /// What the cloud has of an image is not what was sent.
+    NotWhole(String),
     /// Nothing the cloud did: the run was interrupted, or a file of ours cannot be read.
     Ours(Error),
 }
@@ -48,6 +50,7 @@ impl Failure {
         match self {
             Self::Refused(refusal) => matches!(refusal.status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504),
             Self::Unreachable(unreachable) => unreachable.may_heal,
+            Self::NotWhole(_) => true,
             Self::Ours(_) => false,
         }
     }
@@ -56,7 +59,17 @@ impl Failure {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(refusal) => Some(refusal.status),
-            Self::Unreachable(_) | Self::Ours(_) => None,
+            Self::Unreachable(_) | Self::NotWhole(_) | Self::Ours(_) => None,
+        }
+    }
+
+    /// Whether the service may have done all the same what it was asked to do: the answer is missing, or is
+    /// that of a proxy before it.
+    pub fn leaves_open(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.status.is_server_error(),
+            Self::Unreachable(_) => true,
+            Self::NotWhole(_) | Self::Ours(_) => false,
         }
     }
 
@@ -75,6 +88,9 @@ impl Failure {
     pub fn explain(self, doing: &str) -> Error {
         match self {
             Self::Ours(error) => error,
+            Self::NotWhole(what) => Error::new(Kind::Cloud, format!("{doing}: the image did not arrive whole"))
+                .because(what)
+                .hint("nothing of it is kept; a cloud in which this happens again has a fault: tell its administrator"),
             Self::Unreachable(unreachable) => {
                 let error = Error::new(Kind::Cloud, format!("{doing}: the cloud was not reachable"));
                 let error = error.because(unreachable.clone());
@@ -124,6 +140,17 @@ fn hint_of_status(status: StatusCode) -> Option<&'static str> {
     })
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Unreachable(unreachable) => unreachable.fmt(f),
+            Self::NotWhole(what) => f.write_str(what),
+            Self::Ours(error) => f.write_str(&error.chain().join(": ")),
+        }
+    }
+}
+
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         let mut causes: Vec<String> = Vec::new();
@@ -131,7 +158,8 @@ impl From<reqwest::Error> for Failure {
         let mut next: Option<&(dyn StdError + 'static)> = error.source();
         while let Some(cause) = next {
             let text = cause.to_string();
-            if !causes.last().is_some_and(|last| last.contains(&text)) {
+            // hyper-util's word for what its cause says.
+            if !text.starts_with("client error (") && !causes.last().is_some_and(|last| last.contains(&text)) {
                 causes.push(text);
             }
             next = cause.source();

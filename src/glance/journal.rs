@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -51,15 +51,18 @@ impl Entry {
         let path = folder.join(format!("{}.json", begun.image));
         let fail = || format!("cannot write down in {} what is uploaded", folder.display());
         fs::create_dir_all(&folder).context(Kind::Host, fail)?;
-        // Locked before it has its name, so that nobody takes it for abandoned.
-        let beside = folder.join(format!("{}.new", begun.image));
-        let open = || fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
-        let mut file = open().context(Kind::Host, fail)?;
-        try_lock(&file)?;
         let json = serde_json::to_vec(begun).context(Kind::Host, fail)?;
-        let written = file.write_all(&json).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&beside, &path));
-        written.context(Kind::Host, fail)?;
-        Ok(Self { path, _lock: file })
+        loop {
+            let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            let mut file = opened.context(Kind::Host, fail)?;
+            file.lock().context(Kind::Host, fail)?;
+            // Before it was locked another run may have taken it for the torn one of a run that is gone.
+            if file.metadata().context(Kind::Host, fail)?.nlink() == 0 {
+                continue;
+            }
+            file.write_all(&json).and_then(|()| file.sync_all()).context(Kind::Host, fail)?;
+            return Ok(Self { path, _lock: file });
+        }
     }
 
     /// All is brought to its end, or taken back.
@@ -87,6 +90,11 @@ pub(super) fn leftovers(cache: &Cache, auth_url: &str, project: &str) -> Result<
     paths.sort();
     let found = paths.into_iter().filter_map(|path| leftover(&path));
     Ok(found.filter(|left| left.begun.auth_url == auth_url && left.begun.project == project).collect())
+}
+
+/// The record of the image, if a run that is gone has left one.
+pub(super) fn abandoned(cache: &Cache, image: &str) -> Option<Leftover> {
+    leftover(&folder(cache).join(format!("{image}.json")))
 }
 
 /// The record, if nobody holds it.
@@ -123,6 +131,7 @@ mod tests {
         assert!(leftovers(&cache, "a", "p").unwrap().is_empty());
         drop(lives);
         assert!(leftovers(&cache, "other", "p").unwrap().is_empty());
+        assert!(abandoned(&cache, "1").is_some() && abandoned(&cache, "2").is_none());
         let mut left = leftovers(&cache, "a", "p").unwrap();
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].begun, begun("1"));

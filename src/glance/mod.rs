@@ -30,4 +30,6 @@ mod journal;
 mod lineage;
 mod login;
 mod publish;
+mod recovery;
+mod token;
 mod transfer;

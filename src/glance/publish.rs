@@ -2,6 +2,7 @@
 //! there.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use clap::ValueEnum;
 use reqwest::StatusCode;
@@ -16,7 +17,7 @@ use super::failure::Failure;
 use super::image::{Changes, Image, Store, Visibility};
 use super::journal::{self, Begun, Entry};
 use super::lineage::{NAME, Promotion, Pruned, Replaced, STATE, State, VISIBILITY};
-use super::transfer::{ImportMethod, Way, transfer};
+use super::transfer::{Broken, ImportMethod, Way, transfer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Events, Phase};
@@ -96,7 +97,7 @@ pub struct Plan<'a> {
     way: Way,
     fields: Json,
     lineage: Vec<Image>,
-    there: Option<Image>,
+    pub(super) there: Option<Image>,
 }
 
 impl Cloud {
@@ -216,11 +217,9 @@ impl Cloud {
             return Err(Error::usage(format!("`{}` has content past its end of life, which nobody mends any more", plan.name))
                 .hint("its manifest says which under `warnings`; --allow-eol publishes it all the same, --candidate uploads it without promoting it"));
         }
-        let (image, was_there) = match &plan.there {
-            Some(image) => {
-                events.info(Some(&plan.artifact.name), format!("the same data are in the cloud already: {}", image.id));
-                (self.adopt(image, &plan).await?, true)
-            }
+        plan.check_file().await?;
+        let (image, was_there) = match self.take_over(&plan, cache, events).await? {
+            Some(image) => (image, true),
             None => (self.upload(&plan, cache, events).await?, false),
         };
         let promoted = !wanted.candidate || (was_there && image.state() == State::Current);
@@ -269,6 +268,41 @@ impl Cloud {
         }
     }
 
+    /// Uses the image that has the same data, where there is one and nobody is at work on it.
+    async fn take_over(&self, plan: &Plan<'_>, cache: &Cache, events: &Events) -> Result<Option<Image>> {
+        let Some(image) = &plan.there else { return Ok(None) };
+        let name = &plan.artifact.name;
+        let left = journal::abandoned(cache, &image.id);
+        if image.state() == State::Uploading && left.is_none() {
+            // Its run may yet take it back.
+            events.info(Some(name), format!("the same data are being uploaded by another run as {}", image.id));
+            return Ok(None);
+        }
+        events.info(Some(name), format!("the same data are in the cloud already: {}", image.id));
+        let explain = |failure: Failure| failure.explain("trying the image");
+        if left.is_some() {
+            self.remove_test_server(&image.id).await.map_err(explain)?;
+        }
+        if image.state() != State::Current {
+            self.try_out(image, plan, events).await.map_err(explain)?;
+        }
+        let image = self.adopt(image, plan).await?;
+        if let Some(left) = left {
+            left.done();
+        }
+        Ok(Some(image))
+    }
+
+    /// The boot test, where it is asked for.
+    async fn try_out(&self, image: &Image, plan: &Plan<'_>, events: &Events) -> std::result::Result<(), Failure> {
+        let Some(test) = &plan.wanted.boot_test else { return Ok(()) };
+        let phase = events.phase(&plan.artifact.name, "boot test");
+        let needs = (plan.fields["min_disk"].as_u64().unwrap_or(0), plan.wanted.min_ram.unwrap_or(0));
+        self.boot_test(image, test, needs, &phase).await.map_err(Failure::Ours)?;
+        phase.finish();
+        Ok(())
+    }
+
     /// Uses an image that is there: its properties become what is asked for.
     async fn adopt(&self, image: &Image, plan: &Plan<'_>) -> Result<Image> {
         let mut changes = Changes::default();
@@ -306,7 +340,8 @@ impl Cloud {
                     phase.finish();
                     return Ok(image);
                 }
-                Err(failure) => failure,
+                Err(Broken::Request(failure)) => return Err(failure.explain(&doing)),
+                Err(Broken::Data(failure)) => failure,
             };
             let status = failure.status();
             if status == Some(StatusCode::UNAUTHORIZED) && !renewed {
@@ -314,37 +349,29 @@ impl Cloud {
                 self.renew().await?;
                 continue;
             }
-            // Some clouds take data for an import only.
-            let refused =
-                matches!(status, Some(StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE));
-            if refused && way.method == ImportMethod::Auto {
-                let offered = self.import_methods().await.unwrap_or_default();
-                if offered.iter().any(|method| method == "glance-direct") {
-                    events.info(
-                        Some(&plan.artifact.name),
-                        "the cloud takes no data straight: staging them for an import",
-                    );
-                    way.method = ImportMethod::GlanceDirect;
-                    continue;
-                }
+            if way.method == ImportMethod::Auto && self.wants_staged(status).await {
+                let text = "the cloud takes no data straight: staging them for an import";
+                events.info(Some(&plan.artifact.name), text);
+                way.method = ImportMethod::GlanceDirect;
+                continue;
             }
             let may_heal = failure.may_heal() || status == Some(StatusCode::CONFLICT);
             if !may_heal || attempt >= self.patience().retries {
                 let tries = if attempt > 0 { format!("{doing}, at try {}", attempt + 1) } else { doing };
                 return Err(failure.explain(&tries));
             }
-            attempt += 1;
-            let shown = match &failure {
-                Failure::Refused(refusal) => refusal.to_string(),
-                Failure::Unreachable(unreachable) => unreachable.to_string(),
-                Failure::Ours(error) => error.to_string(),
-            };
-            events.warn(
-                Some(&plan.artifact.name),
-                format!("the upload broke ({shown}); trying again, {attempt} of {}", self.patience().retries),
-            );
+            let (next, retries) = (attempt + 1, self.patience().retries);
+            let text = format!("the upload broke ({failure}); trying again, {next} of {retries}");
+            events.warn(Some(&plan.artifact.name), text);
             self.pause(attempt, &failure).await.map_err(|failure| failure.explain(&doing))?;
+            attempt = next;
         }
+    }
+
+    /// Whether a cloud that answers data so takes them for an import: some take them no other way.
+    async fn wants_staged(&self, status: Option<StatusCode>) -> bool {
+        let refused = matches!(status, Some(StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE));
+        refused && self.import_methods().await.unwrap_or_default().iter().any(|method| method == "glance-direct")
     }
 
     /// One try, which leaves nothing behind when it fails.
@@ -354,18 +381,34 @@ impl Cloud {
         way: &Way,
         cache: &Cache,
         phase: &Phase,
-    ) -> std::result::Result<Image, Failure> {
+    ) -> std::result::Result<Image, Broken> {
         let id = Uuid::new_v4().to_string();
         let begun = Begun { auth_url: self.auth_url().to_owned(), project: self.project().id, image: id.clone() };
         let entry = Entry::begin(cache, &begun).map_err(Failure::Ours)?;
-        let result = self.upload_as(&id, plan, way, phase).await;
+        let mut fields = plan.fields.clone();
+        fields["id"] = json!(id);
+        let created = self.create_image(&fields).await.map(drop);
+        // The cloud may come to it later, when it is too late to delete it.
+        let certain = !matches!(&created, Err(Failure::Unreachable(_) | Failure::Ours(_)));
+        let result = match created {
+            Ok(()) => self.upload_as(&id, plan, way, phase).await,
+            Err(failure) => Err(failure.into()),
+        };
         if result.is_ok() {
             entry.done();
             return result;
         }
         // Also after Ctrl-C, and as a matter of courtesy: the next run would do it as well.
-        if self.take_back(&id).await.is_ok() {
-            entry.done();
+        match self.take_back(&id).await {
+            Ok(()) if certain => entry.done(),
+            Ok(()) => {}
+            Err(error) => phase.events().warn(
+                Some(phase.template()),
+                format!(
+                    "what was begun of {id} is still in the cloud ({}); the next upload from this host removes it",
+                    error.chain().join(": ")
+                ),
+            ),
         }
         result
     }
@@ -376,64 +419,16 @@ impl Cloud {
         plan: &Plan<'_>,
         way: &Way,
         phase: &Phase,
-    ) -> std::result::Result<Image, Failure> {
-        let mut fields = plan.fields.clone();
-        fields["id"] = json!(id);
-        self.create_image(&fields).await?;
+    ) -> std::result::Result<Image, Broken> {
         let image = transfer(self, id, &plan.content, way, phase).await?;
         if let Some(record) = plan.artifact.record.as_ref().filter(|_| !plan.content.as_raw)
             && image.os_hash_algo.as_deref() == Some("sha512")
             && image.os_hash_value.as_deref() != Some(record.image.sha512.as_str())
         {
-            let error = Error::usage(format!("{} has changed since it was built", plan.artifact.path.display()));
-            return Err(Failure::Ours(error.hint("build it again: what is in it now is not what was verified")));
+            return Err(Failure::Ours(changed(&plan.artifact.path)).into());
         }
-        if let Some(test) = &plan.wanted.boot_test {
-            let phase = phase.events().phase(&plan.artifact.name, "boot test");
-            let needs = (plan.fields["min_disk"].as_u64().unwrap_or(0), plan.wanted.min_ram.unwrap_or(0));
-            self.boot_test(&image, test, needs, &phase).await.map_err(Failure::Ours)?;
-            phase.finish();
-        }
-        self.change_image(id, &Changes::default().set(STATE, State::Candidate.word())).await
-    }
-
-    /// Deletes what was begun, without regard to the signal that may have ended it.
-    async fn take_back(&self, id: &str) -> Result<()> {
-        let free = self.uncancelled();
-        let explain = |failure: Failure| failure.explain(&format!("deleting the image {id}, which is not whole"));
-        free.remove_test_server(id).await.map_err(explain)?;
-        free.delete_image(id).await.map_err(explain)
-    }
-
-    /// Takes away what runs on this host that are gone have left in this project, but for what `plans`
-    /// use: an upload whose last answer was lost is whole.
-    ///
-    /// # Errors
-    /// The cloud refuses or is not reachable.
-    pub async fn clean_up(&self, plans: &[Plan<'_>], cache: &Cache, events: &Events) -> Result<usize> {
-        let mut removed = 0;
-        for left in journal::leftovers(cache, self.auth_url(), &self.project().id)? {
-            let id = left.begun.image.clone();
-            if plans.iter().any(|plan| plan.there.as_ref().is_some_and(|image| image.id == id)) {
-                left.done();
-                continue;
-            }
-            let explain = |failure: Failure| failure.explain(&format!("removing what an earlier run has left: {id}"));
-            self.remove_test_server(&id).await.map_err(explain)?;
-            match self.image(&id).await.map_err(explain)? {
-                // It was brought to its end, but for the record.
-                Some(image) if image.state() != State::Uploading => {}
-                Some(_) => {
-                    self.delete_image(&id).await.map_err(explain)?;
-                    events
-                        .info(None, format!("removed the image {id}, which an earlier run that was killed had begun"));
-                    removed += 1;
-                }
-                None => {}
-            }
-            left.done();
-        }
-        Ok(removed)
+        self.try_out(&image, plan, phase.events()).await?;
+        Ok(self.change_image(id, &Changes::default().set(STATE, State::Candidate.word())).await?)
     }
 }
 
@@ -441,6 +436,24 @@ impl Plan<'_> {
     /// The name that the image gets.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the file is still what was built, where what the cloud gets or has does not say it by itself.
+    async fn check_file(&self) -> Result<()> {
+        let Some(record) = &self.artifact.record else { return Ok(()) };
+        let hash = match &self.there {
+            _ if self.content.as_raw => {
+                let artifact = self.artifact;
+                let file = Content::of_file(artifact.path.clone(), artifact.format.clone(), artifact.size);
+                Some(file.sha512().await?)
+            }
+            Some(image) => image.os_hash_value.clone(),
+            None => None,
+        };
+        match hash {
+            Some(hash) if hash != record.image.sha512 => Err(changed(&self.artifact.path)),
+            _ => Ok(()),
+        }
     }
 
     /// What would happen, as lines.
@@ -501,6 +514,11 @@ async fn same(lineage: &[Image], content: &Content, disk_format: &str) -> Result
     alike.retain(|image| image.os_hash_value.as_deref() == Some(hash.as_str()));
     // The one that counts already, if it is among them.
     Ok(alike.iter().find(|image| image.state() == State::Current).or(alike.first()).map(|image| (*image).clone()))
+}
+
+fn changed(path: &Path) -> Error {
+    Error::usage(format!("{} has changed since it was built", path.display()))
+        .hint("build it again: what is in it now is not what was verified")
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, StatusCode};
-use serde_json::json;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value as Json, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::cloud::{Call, Cloud, Service};
@@ -18,6 +18,24 @@ use crate::error::{Error, Kind};
 use crate::event::Phase;
 
 type Answered<T> = std::result::Result<T, Failure>;
+
+/// Where a try to upload broke.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// With the data: sending them again may help.
+    Data(Failure),
+    /// In a request beside them, which was made again by itself where that could help.
+    Request(Failure),
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotWhole(_) => Self::Data(failure),
+            other => Self::Request(other),
+        }
+    }
+}
 
 /// How an image's data get into Glance ("Interoperable image import").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,25 +71,49 @@ pub(super) struct Sent {
 }
 
 /// Sends `content` into the image `id` and waits until it is active, with the data that were sent.
-pub(super) async fn transfer(cloud: &Cloud, id: &str, content: &Content, way: &Way, phase: &Phase) -> Answered<Image> {
+pub(super) async fn transfer(
+    cloud: &Cloud,
+    id: &str,
+    content: &Content,
+    way: &Way,
+    phase: &Phase,
+) -> std::result::Result<Image, Broken> {
     let (store, import) = (way.store.as_deref(), way.method);
     let sent = match import {
-        ImportMethod::Auto | ImportMethod::Put => send(cloud, id, "file", content, store, phase).await?,
+        ImportMethod::Auto | ImportMethod::Put => {
+            send(cloud, id, "file", content, store, phase).await.map_err(Broken::Data)?
+        }
         ImportMethod::GlanceDirect => {
-            let sent = send(cloud, id, "stage", content, None, phase).await?;
-            cloud.import(id, &json!({"name": "glance-direct"}), store).await?;
+            let sent = send(cloud, id, "stage", content, None, phase).await.map_err(Broken::Data)?;
+            begin_import(cloud, id, &json!({"name": "glance-direct"}), store).await?;
             sent
         }
         ImportMethod::WebDownload => {
             let uri = way.uri.as_deref().unwrap_or_default();
-            cloud.import(id, &json!({"name": "web-download", "uri": uri}), store).await?;
+            begin_import(cloud, id, &json!({"name": "web-download", "uri": uri}), store).await?;
             Sent { sha512: content.sha512().await.map_err(Failure::Ours)? }
         }
     };
     let imported = matches!(import, ImportMethod::GlanceDirect | ImportMethod::WebDownload);
-    let image = active(cloud, id, imported, phase).await?;
+    let image = active(cloud, id, imported, phase).await.map_err(|failure| match (failure, &way.uri) {
+        (Failure::NotWhole(text), Some(uri)) => lost(&format!("{text} (the cloud was to fetch {uri})")),
+        (failure, _) => failure,
+    })?;
     compare(&image, content, &sent, phase)?;
     Ok(image)
+}
+
+/// Lets the cloud import the image. One whose import runs already lost only the answer to the first try.
+async fn begin_import(cloud: &Cloud, id: &str, method: &Json, store: Option<&str>) -> Answered<()> {
+    let Err(failure) = cloud.import(id, method, store).await else { return Ok(()) };
+    let runs = |image: Image| {
+        let stores = image.property("os_glance_importing_to_stores").unwrap_or_default();
+        !stores.is_empty() || matches!(image.status.as_str(), "importing" | "active")
+    };
+    if failure.status() == Some(StatusCode::CONFLICT) && cloud.image(id).await?.is_some_and(runs) {
+        return Ok(());
+    }
+    Err(failure)
 }
 
 /// One request with all data.
@@ -85,18 +127,8 @@ async fn send(
 ) -> Answered<Sent> {
     let (body, taken, hashing) = content.read().await.map_err(Failure::Ours)?.into_body();
     let call = Call::new(Service::Image, Method::PUT, format!("images/{id}/{what}"));
-    let length = HeaderValue::from(content.length);
-    let mut request = cloud
-        .request(&call)
-        .map_err(Failure::Ours)?
-        .header(CONTENT_TYPE, "application/octet-stream")
-        .header(CONTENT_LENGTH, length.clone())
-        // Some stores make room before the data come, and are much faster then.
-        .header("x-openstack-image-size", length)
-        .body(body);
-    if let Some(store) = store.and_then(store_header) {
-        request = request.header("x-image-meta-store", store);
-    }
+    let request = cloud.request(&call).map_err(Failure::Ours)?;
+    let request = with_headers(request, content.length, store).body(body);
     let exchange = async {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -106,56 +138,107 @@ async fn send(
         let text = response.text().await.unwrap_or_default();
         Err(Failure::Refused(Refusal::new(status, &headers, &text)))
     };
-    let watched = watch(cloud, &taken, content.length, phase);
+    let watched = watch(cloud, id, &taken, content.length, phase);
     let result = tokio::select! {
         result = exchange => result,
-        stalled = watched => Err(stalled),
+        result = watched => result,
         () = cloud.cancel().cancelled() => Err(Failure::Ours(Error::new(Kind::Interrupted, "interrupted"))),
     };
     let complete = taken.load(Ordering::Relaxed) == content.length;
     match result {
         Ok(()) if complete => Ok(Sent { sha512: hashing.finish().await? }),
         Ok(()) => Err(lost("the cloud said that it had all data before they were sent")),
-        // All data went out and only the answer is missing: the image itself says how it went.
-        Err(Failure::Unreachable(_)) if complete => Ok(Sent { sha512: hashing.finish().await? }),
-        Err(failure) if !complete && matches!(failure, Failure::Unreachable(_)) => {
+        // All data went out and only the answer is missing.
+        Err(failure) if complete && failure.leaves_open() => {
+            arrived(cloud, id, failure).await?;
+            Ok(Sent { sha512: hashing.finish().await? })
+        }
+        Err(failure @ Failure::Unreachable(_)) => {
             // What was being read may be the reason, rather than the cloud.
-            drop(taken);
             Err(hashing.reason().await.unwrap_or(failure))
         }
         Err(failure) => Err(failure),
     }
 }
 
-/// Tells how far it is; ends when nothing has moved for too long.
-async fn watch(cloud: &Cloud, taken: &Arc<AtomicU64>, length: u64, phase: &Phase) -> Failure {
+/// What the cloud should know of the data before they come.
+fn with_headers(request: RequestBuilder, length: u64, store: Option<&str>) -> RequestBuilder {
+    let length = HeaderValue::from(length);
+    let request = request
+        .header(CONTENT_TYPE, "application/octet-stream")
+        .header(CONTENT_LENGTH, length.clone())
+        // Some stores make room before the data come, and are much faster then.
+        .header("x-openstack-image-size", length);
+    match store.and_then(store_header) {
+        Some(store) => request.header("x-image-meta-store", store),
+        None => request,
+    }
+}
+
+/// Whether data arrived whose sending ended in `failure`: the image itself says it. The cloud may still be busy
+/// with them.
+async fn arrived(cloud: &Cloud, id: &str, failure: Failure) -> Answered<()> {
+    let began = Instant::now();
+    loop {
+        match cloud.image(id).await {
+            Ok(Some(image)) if image.status == "active" => return Ok(()),
+            Ok(Some(image)) if image.status == "saving" && began.elapsed() < cloud.patience().stall => {}
+            Err(Failure::Ours(error)) => return Err(Failure::Ours(error)),
+            _ => return Err(failure),
+        }
+        cloud.sleep(TICK).await?;
+    }
+}
+
+/// Tells how far it is; ends well when the image is active though no answer came, and badly when nothing has
+/// moved for too long.
+async fn watch(cloud: &Cloud, id: &str, taken: &Arc<AtomicU64>, length: u64, phase: &Phase) -> Answered<()> {
     let patience = cloud.patience();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut before, mut moved) = (0, Instant::now());
+    let mut asked = moved;
     loop {
         ticks.tick().await;
         let now = taken.load(Ordering::Relaxed);
         if now != before {
             (before, moved) = (now, Instant::now());
+            asked = moved;
             phase.progress(now, Some(length), "bytes");
+        }
+        if now == length && asked.elapsed() > patience.stall {
+            // What is between us and the cloud may have forgotten the connection.
+            if cloud.image(id).await.is_ok_and(|image| image.is_some_and(|image| image.status == "active")) {
+                return Ok(());
+            }
+            asked = Instant::now();
         }
         // Once all is sent the store may need long to make it safe.
         let limit = if now == length { patience.active } else { patience.stall };
         if moved.elapsed() > limit {
-            return Failure::stalled(&format!("the cloud took nothing after byte {now} of {length}"), limit);
+            return Err(Failure::stalled(&format!("the cloud took nothing after byte {now} of {length}"), limit));
         }
     }
 }
 
 /// Waits until the image is active.
 async fn active(cloud: &Cloud, id: &str, imported: bool, phase: &Phase) -> Answered<Image> {
-    let patience = cloud.patience().active;
+    let patience = cloud.patience();
     let started = Instant::now();
+    let mut answered = started;
     let mut pause = Duration::from_millis(100);
     let mut told = String::new();
     loop {
-        let Some(image) = cloud.image(id).await? else { return Err(lost("the image is gone")) };
+        let image = match cloud.image(id).await {
+            Ok(image) => image.ok_or_else(|| lost("the image is gone"))?,
+            // All data are there: a cloud that is silent for a while is no reason to send them again.
+            Err(failure) if failure.may_heal() && answered.elapsed() < patience.stall => {
+                cloud.sleep(pause).await?;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        answered = Instant::now();
         if image.status == "active" {
             return Ok(image);
         }
@@ -170,22 +253,17 @@ async fn active(cloud: &Cloud, id: &str, imported: bool, phase: &Phase) -> Answe
             let said = cloud.task_message(id).await.map(|text| format!(": {text}")).unwrap_or_default();
             return Err(lost(&format!("the image became `{}` instead of active{said}", image.status)));
         }
-        if started.elapsed() > patience {
-            return Err(Failure::stalled(&format!("the image stayed `{}`", image.status), patience));
+        if started.elapsed() > patience.active {
+            return Err(lost(&format!("the image stayed `{}` for {} s", image.status, patience.active.as_secs())));
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
-            () = cloud.cancel().cancelled() => {
-                return Err(Failure::Ours(Error::new(Kind::Interrupted, "interrupted")));
-            }
-        }
+        cloud.sleep(pause).await?;
+        pause = (pause * 2).min(Duration::from_secs(5));
     }
 }
 
 /// A failure of the transfer that another try may mend.
 fn lost(message: &str) -> Failure {
-    let status = StatusCode::INTERNAL_SERVER_ERROR;
-    Failure::Refused(Refusal { status, message: message.to_owned(), request_id: None, retry_after: None })
+    Failure::NotWhole(message.to_owned())
 }
 
 /// Whether the cloud has what was sent.
