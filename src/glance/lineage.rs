@@ -194,6 +194,29 @@ impl Cloud {
         for old in &olds {
             replaced.push(self.retire(old, &image.id, State::Previous).await.map_err(explain)?);
         }
+        replaced.extend(self.settle(image, &name, events).await?);
+        Ok(replaced)
+    }
+
+    /// Two runs may promote at the same time, and neither has seen the other's image. Whichever looks last sees
+    /// both, and all agree that the newest stays.
+    async fn settle(&self, image: &Image, name: &str, events: &Events) -> Result<Vec<Replaced>> {
+        let explain = |failure: Failure| failure.explain(&format!("promoting {} to `{name}`", image.id));
+        let age = |image: &Image| (image.created_at.clone(), image.id.clone());
+        let mut others: Vec<_> = self.lineage(name).await?.into_iter().filter(|one| loses(one, image, name)).collect();
+        let newest = others.iter().max_by_key(|one| age(one)).filter(|one| age(one) > age(image)).cloned();
+        if let Some(newest) = &newest {
+            let text = format!("another run has promoted {}, which is newer: {} stays behind it", newest.id, image.id);
+            events.warn(None, text);
+            others.retain(|one| one.id != newest.id);
+            others.push(image.clone());
+        }
+        let mut replaced = Vec::new();
+        for other in &others {
+            let by = newest.as_ref().unwrap_or(image);
+            let retired = self.retire(other, &by.id, State::Previous).await.map_err(explain)?;
+            replaced.extend((other.id != image.id).then_some(retired));
+        }
         Ok(replaced)
     }
 
