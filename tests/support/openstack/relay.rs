@@ -152,7 +152,11 @@ async fn interrupt(client: &mut Client, head: &Head, address: SocketAddr, entry:
         Fault::Stall { .. } => {
             entry.ended(Outcome::Stalled);
             entry.reached();
-            hung_up(&client.socket).await;
+            // A client that has gone cannot say so behind data that nobody reads.
+            tokio::select! {
+                () = hung_up(&client.socket) => {}
+                () = entry.removed() => {}
+            }
             Ok(End::Closed)
         }
         Fault::Status { code, headers, body, .. } => {
@@ -271,6 +275,16 @@ async fn download(
         entry.ended(Outcome::LostResponse(status));
         entry.reached();
         return Ok(End::Reset);
+    }
+    if let Fault::ReplaceResponse { code } = entry.fault {
+        body.rest(reader).await.map_err(|_| Broken::Service)?;
+        entry.ended(Outcome::Replaced(status, code));
+        entry.reached();
+        let mut answer = Head::response(code);
+        answer.set("Content-Length", "0");
+        answer.set("Connection", "close");
+        answer.write(&mut client.writer).await.map_err(|_| Broken::Client)?;
+        return Ok(End::Closed);
     }
     let stop = match entry.fault {
         Fault::TruncateResponse { after } | Fault::StallResponse { after } => Some(after),

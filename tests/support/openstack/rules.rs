@@ -18,12 +18,15 @@ pub enum Fault {
     /// The connection is reset (RST) after so many bytes of the request's body, or at its end if it is shorter.
     /// Without `forward` the service learns nothing of the request; with it, it got those bytes.
     Reset { after: u64, forward: bool },
-    /// Nothing more is read or answered after so many bytes of the request's body, or after its end.
+    /// Nothing more is read or answered after so many bytes of the request's body, or after its end, until the rule is
+    /// removed.
     Stall { after: u64 },
     /// An answer in the service's place, after so many bytes of the body.
     Status { code: u16, headers: Vec<(String, String)>, body: Vec<u8>, after: u64 },
     /// The service does the whole work, and the connection is reset instead of its answer.
     LoseResponse,
+    /// The service does the whole work, and the client gets this status instead of its answer.
+    ReplaceResponse { code: u16 },
     /// Both bodies pass at this rate.
     Slow { bytes_per_second: u64 },
     /// One byte of the request's body arrives changed.
@@ -134,6 +137,8 @@ pub enum Outcome {
     Reset,
     /// The rule stopped the connection, which lasts.
     Stalled,
+    /// The service answered the first, and the client got the second.
+    Replaced(u16, u16),
     /// The service answered this, and the rule kept it from the client.
     LostResponse(u16),
     /// The client got a part of this answer.
@@ -213,11 +218,15 @@ impl Book {
     }
 
     pub(super) fn remove(&self, RuleId(rule): RuleId) {
-        self.pages().rules[rule].active = false;
+        let mut pages = self.pages();
+        pages.rules[rule].active = false;
+        pages.changed.send_replace(());
     }
 
     pub(super) fn clear(&self) {
-        self.pages().rules.iter_mut().for_each(|added| added.active = false);
+        let mut pages = self.pages();
+        pages.rules.iter_mut().for_each(|added| added.active = false);
+        pages.changed.send_replace(());
     }
 
     pub(super) fn requests(&self) -> Vec<Request> {
@@ -281,6 +290,16 @@ impl Entry<'_> {
     pub(super) fn reached(&self) {
         if let Some(RuleId(rule)) = self.rule {
             self.book.pages().rules[rule].reached.send_modify(|times| *times += 1);
+        }
+    }
+
+    /// Waits until the rule is removed.
+    pub(super) async fn removed(&self) {
+        let mut changes = self.book.changes();
+        while self.rule.is_some_and(|RuleId(rule)| self.book.pages().rules[rule].active) {
+            if changes.changed().await.is_err() {
+                return;
+            }
         }
     }
 
