@@ -123,7 +123,9 @@ async fn proxies_break_uploads_as_their_rules_say() {
         cloud.wait_for_status(&id, "queued").await;
     }
 
-    // The client is killed at a point that is known, and Glance notices.
+    // The client is killed at a point that is known, and Glance notices. Another image: of the last one Glance may
+    // still find out that its data broke off, and take it back to `queued` in the middle of this.
+    let id = uploader.image().await;
     let rule = once(Fault::Stall { after: 300_000 });
     tokio::select! {
         answer = uploader.send(&id, &bytes) => panic!("{answer:?}"),
