@@ -220,7 +220,10 @@ fn message(body: &str) -> Option<String> {
     let text = match &json {
         Some(Json::Object(fields)) => {
             let own = fields.get("message").or_else(|| fields.get("faultstring"));
-            own.or_else(|| fields.values().find_map(|value| value.get("message"))).and_then(Json::as_str)?.to_owned()
+            let found =
+                own.or_else(|| fields.values().find_map(|value| value.get("message"))).and_then(Json::as_str)?;
+            // Glance puts its pages' line breaks into JSON as well.
+            found.replace("<br />", " ")
         }
         Some(_) => return None,
         // Its page says the status in title and heading, then the reason.
@@ -256,7 +259,7 @@ mod tests {
         let keystone = r#"{"error": {"code": 401, "message": "The request you have made requires authentication."}}"#;
         assert_eq!(message(keystone).unwrap(), "The request you have made requires authentication.");
         assert_eq!(message(r#"{"forbidden": {"code": 403, "message": "no"}}"#).unwrap(), "no");
-        assert_eq!(message(r#"{"message": "x\n y", "code": "500"}"#).unwrap(), "x y");
+        assert_eq!(message(r#"{"message": "x\n y.<br /><br />\n", "code": "500"}"#).unwrap(), "x y.");
         let glance = "<html>\n <head>\n  <title>403 Forbidden</title>\n </head>\n <body>\n  <h1>403 Forbidden</h1>\n  \
                       You are not authorized to complete publicize_image action.<br /><br />\n\n\n </body>\n</html>";
         assert_eq!(message(glance).unwrap(), "You are not authorized to complete publicize_image action.");
