@@ -216,3 +216,29 @@ fn kvm_that_cannot_run_a_guest_is_refused_with_the_reason() {
         assert!(err.contains("kvm"), "{err}");
     }
 }
+
+#[test]
+fn shells_and_man_know_every_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let (out, err, code) = run(&["completions", shell]);
+        assert_eq!((err.as_str(), code), ("", 0), "{shell}");
+        assert!(out.contains("rollback") && out.contains("pam-public"), "{shell}");
+    }
+    let (out, _, code) = run(&["man"]);
+    assert_eq!(code, 0);
+    assert!(out.starts_with(".ie") && out.contains("6 the cloud refused or was not reachable"), "{out}");
+    let (out, _, code) = run(&["man", "upload"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("visabuild\\-upload") && out.contains("share\\-with"), "{out}");
+    let (_, err, code) = run(&["man", "nothing"]);
+    assert_eq!(
+        (err.as_str(), code),
+        ("error: there is no command `nothing`\n  hint: `visabuild --help` lists them\n", 2)
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let (_, err, code) = run(&["man", "--output", folder.path().to_str().unwrap()]);
+    assert_eq!((err.as_str(), code), ("", 0));
+    for page in ["visabuild.1", "visabuild-build.1", "visabuild-verify.1", "visabuild-prune.1"] {
+        assert!(folder.path().join(page).is_file(), "{page}");
+    }
+}

@@ -54,6 +54,20 @@ pub enum Command {
     Cloud(CloudCommand),
     /// Say whether this host can build, and what is missing
     Doctor(DoctorArgs),
+    /// Print a script by which a shell completes words
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or that of a command
+    Man {
+        /// The command
+        #[arg(value_name = "COMMAND", conflicts_with = "output")]
+        name: Option<String>,
+        /// Write all pages into this folder instead
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// Where the project is and what its templates see.

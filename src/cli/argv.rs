@@ -88,7 +88,8 @@ fn find_command(words: &[OsString], command: &clap::Command) -> Found {
             "--" => return Found::Nothing,
             "-h" | "--help" | "-V" | "--version" => return Found::TopLevel,
             option if option.starts_with('-') && option.len() > 1 => {
-                index += if takes_next_word(option, command) { 2 } else { 1 };
+                let next = words.get(index + 1).map(|word| word.to_string_lossy());
+                index += if takes_next_word(option, next.as_deref(), command) { 2 } else { 1 };
             }
             name if name == "help" || command.find_subcommand(name).is_some() => return Found::Command(index),
             _ => return Found::Nothing,
@@ -97,13 +98,17 @@ fn find_command(words: &[OsString], command: &clap::Command) -> Found {
     Found::Nothing
 }
 
-/// Whether an option of any command takes the next word as its value.
-fn takes_next_word(option: &str, command: &clap::Command) -> bool {
+/// Whether an option takes the next word as its value: for the command that this word is, else for any.
+fn takes_next_word(option: &str, next: Option<&str>, command: &clap::Command) -> bool {
     let takes_value = |argument: &clap::Arg| argument.get_num_args().is_none_or(|range| range.takes_values());
     let named = |argument: &clap::Arg| match option.strip_prefix("--") {
         Some(long) => argument.get_long() == Some(long),
         None => option.len() == 2 && argument.get_short() == option.chars().nth(1),
     };
+    let of_next = next.and_then(|name| command.find_subcommand(name));
+    if let Some(argument) = of_next.and_then(|command| command.get_arguments().find(|argument| named(argument))) {
+        return takes_value(argument);
+    }
     command.get_subcommands().flat_map(clap::Command::get_arguments).any(|arg| named(arg) && takes_value(arg))
 }
 
@@ -146,6 +151,9 @@ mod tests {
         assert_eq!(normalized(&["v", "--cpus", "2", "plan", "x"]), ["v", "plan", "--cpus", "2", "x"]);
         assert_eq!(normalized(&["v", "build", "plan"]), ["v", "build", "plan"]);
         assert_eq!(normalized(&["v", "--force", "plan"]), ["v", "plan", "--force"]);
+        // Of two commands one has it with a value and one without.
+        assert_eq!(normalized(&["v", "--keep", "verify", "x"]), ["v", "verify", "--keep", "x"]);
+        assert_eq!(normalized(&["v", "--keep", "2", "prune"]), ["v", "prune", "--keep", "2"]);
         assert_eq!(normalized(&["v", "--", "plan"]), ["v", "build", "--", "plan"]);
     }
 

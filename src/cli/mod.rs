@@ -22,6 +22,7 @@ mod cloud;
 mod cloud_args;
 mod doctor;
 mod guest;
+mod manual;
 mod plan;
 mod project;
 mod signals;
@@ -36,8 +37,7 @@ pub fn run(
     argv: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> u8 {
-    let mut command = Cli::command().mut_subcommand("build", with_upload_only);
-    command.build();
+    let command = command_line();
     let argv = argv::normalize(argv, &command);
     let cli = match command.try_get_matches_from(argv).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
@@ -61,6 +61,13 @@ pub fn run(
     }
 }
 
+/// The commands and their options, complete.
+fn command_line() -> clap::Command {
+    let mut command = Cli::command().mut_subcommand("build", with_upload_only);
+    command.build();
+    command
+}
+
 /// Options of `upload` that `build` has too mean nothing there without `--upload`.
 fn with_upload_only(build: clap::Command) -> clap::Command {
     let options = CloudArgs::augment_args(PublishArgs::augment_args(clap::Command::new("")));
@@ -78,6 +85,7 @@ impl Command {
             Self::Verify(_) => false,
             Self::Cloud(command) => command.json(),
             Self::Doctor(args) => args.json,
+            Self::Completions { .. } | Self::Man { .. } => false,
         }
     }
 }
@@ -97,6 +105,11 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
             Command::Verify(args) => verify::run(args, environment, &signals).await,
             Command::Cloud(command) => cloud::run(command, environment, &signals).await,
             Command::Doctor(args) => doctor::run(args, environment).await,
+            Command::Completions { shell } => {
+                manual::completions(shell, command_line());
+                Ok(())
+            }
+            Command::Man { name, output } => manual::man(name.as_deref(), output.as_deref(), &command_line()),
         };
         match (result, signals.received()) {
             // Whatever failed because of the signal, the signal is the reason.

@@ -26,7 +26,8 @@ use crate::source::{boot_loader, bootstrap};
 use crate::template::{self, Alternatives, ChosenAlternative, Inputs, Project, Value};
 
 /// Variables of the environment that are secrets: templates do not see them.
-const SECRET_VARIABLES: [&str; 3] = ["VISA_ROOT_PASSWORD", "OS_PASSWORD", "OS_APPLICATION_CREDENTIAL_SECRET"];
+const SECRET_VARIABLES: [&str; 4] =
+    ["VISA_ROOT_PASSWORD", "OS_PASSWORD", "OS_TOKEN", "OS_APPLICATION_CREDENTIAL_SECRET"];
 
 /// A resolved project with what it was resolved from.
 #[derive(Debug)]

@@ -261,10 +261,8 @@ impl Cloud {
             }
             _ => {}
         }
-        if !plan.artifact.record.as_ref().is_none_or(|record| record.warnings.is_empty()) {
-            for warning in plan.artifact.record.iter().flat_map(|record| &record.warnings) {
-                events.warn(template, warning);
-            }
+        for warning in plan.artifact.record.iter().flat_map(|record| &record.warnings) {
+            events.warn(template, warning);
         }
     }
 
