@@ -223,7 +223,7 @@ async fn images_come_in_by_every_way_that_the_cloud_offers() {
     let staged = publish(&cloud, &host, 1, &["--method", "glance-direct"]).await;
     let bytes = fs::read(host.path().join("builds/visa-apps/visa-apps.qcow2")).unwrap();
     assert_eq!(cloud.content(&staged).await, Content::of(&bytes));
-    assert!(cloud.staging_is_empty());
+    cloud.staging_empties().await;
 
     let image = host.image("visa-apps", 2);
     let path = image.to_str().unwrap();

@@ -113,18 +113,20 @@ const LENGTH: usize = 400_000;
 async fn proxies_break_uploads_as_their_rules_say() {
     let cloud = Cloud::start().await;
     let uploader = Uploader::new(&cloud).await;
-    let (glance, bytes, id) = (&cloud.glance, data(LENGTH), uploader.image().await);
+    let (glance, bytes) = (&cloud.glance, data(LENGTH));
     let once = |fault| glance.add(Rule::new("PUT", "/file", fault).once());
 
+    // An image for each: of one whose data broke off Glance may find that out late, and take it back to `queued` in
+    // the middle of what comes next.
     for forward in [false, true] {
+        let id = uploader.image().await;
         once(Fault::Reset { after: 100_000, forward });
         uploader.send(&id, &bytes).await.unwrap_err();
         assert_eq!(uploader.last_upload(), (100_000, Outcome::Reset));
         cloud.wait_for_status(&id, "queued").await;
     }
 
-    // The client is killed at a point that is known, and Glance notices. Another image: of the last one Glance may
-    // still find out that its data broke off, and take it back to `queued` in the middle of this.
+    // The client is killed at a point that is known, and Glance notices.
     let id = uploader.image().await;
     let rule = once(Fault::Stall { after: 300_000 });
     tokio::select! {
@@ -134,6 +136,7 @@ async fn proxies_break_uploads_as_their_rules_say() {
     assert_eq!(uploader.last_upload(), (300_000, Outcome::Stalled));
     cloud.wait_for_status(&id, "queued").await;
 
+    let id = uploader.image().await;
     let headers = vec![("Retry-After".to_owned(), "1".to_owned())];
     once(Fault::Status { code: 503, headers, body: b"busy".to_vec(), after: 200_000 });
     assert_eq!(uploader.send(&id, &bytes).await.unwrap(), 503);
@@ -228,12 +231,11 @@ async fn glance_imports_and_keystone_limits() {
         let import = uploader.request(Method::POST, &format!("/v2/images/{id}/import"));
         let import = import.header("content-type", "application/json").body(json!({"method": method}).to_string());
         assert_eq!(import.send().await.unwrap().status(), 202);
-    }
-    for id in [&staged, &downloaded] {
+        // One after the other: SQLite knows no two that write.
         cloud.wait_for_status(id, "active").await;
         assert_eq!(cloud.content(id).await, Content::of(&bytes));
     }
-    assert!(cloud.staging_is_empty());
+    cloud.staging_empties().await;
 
     let other = cloud.create_by_hand("elsewhere", "other", b"x", json!({"os_hidden": true, "made_by": "hand"})).await;
     assert_eq!(cloud.images_named("elsewhere").await, [other]);

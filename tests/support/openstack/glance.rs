@@ -136,6 +136,15 @@ impl Cloud {
         size_of(self.glance_folder().join("store"))
     }
 
+    /// Waits until nothing is staged: Glance tidies up after an image has become active.
+    pub async fn staging_empties(&self) {
+        let deadline = tokio::time::Instant::now() + super::fault_proxy::PATIENCE;
+        while !self.staging_is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "something stays staged");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Whether Glance has neither staged data nor data of tasks.
     pub fn staging_is_empty(&self) -> bool {
         ["staging", "tasks"].into_iter().all(|folder| size_of(self.glance_folder().join(folder)) == 0)
