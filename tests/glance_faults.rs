@@ -62,7 +62,7 @@ fn data_rows() -> Vec<Row> {
             .large()
             .with(QUICK_STALL)
             .put(Fault::Stall { after: MIDDLE })
-            .says("the cloud took nothing after byte")
+            .says("the cloud took nothing")
             .puts(2),
         Row::new("PUT, all the way", "the link is slower than the stall timeout")
             .large()
@@ -263,7 +263,7 @@ fn token_rows() -> Vec<Row> {
 }
 
 fn revoked_row() -> Row {
-    Row::new("PUT, halfway", "the token is revoked").large().put(Fault::Slow { bytes_per_second: LARGE })
+    Row::new("PUT, halfway", "the token is revoked").large().put(Fault::Hold { after: MIDDLE })
 }
 
 #[tokio::test]
@@ -278,7 +278,10 @@ async fn what_keystone_says_of_tokens_and_quotas_counts_at_once() {
     let mut bench = Bench::new(cloud).await;
     let revoke = async |bench: &Bench, _: &_, _: &_| {
         let put = bench.cloud.glance.requests_for("PUT", FILE).pop().unwrap();
+        // Glance has taken the token, and does not refuse the request itself.
+        bench.cloud_shows(|images| images.iter().any(|image| image["status"] == "saving")).await.unwrap();
         bench.cloud.revoke(put.header("x-auth-token").unwrap()).await;
+        bench.cloud.glance.clear();
     };
     bench.reaching(&revoked_row(), revoke).await;
     bench.cloud.set_limit("visa", "image_size_total", 1).await;

@@ -344,19 +344,28 @@ impl Bench {
 
     /// Waits until Glance has thrown away what it no longer needs: the store has what its images have.
     pub async fn settled(&self, title: &str) {
-        let waited = tokio::time::timeout(Duration::from_secs(30), async {
-            loop {
-                let images = self.cloud.images().await;
-                let quiet = images.iter().all(|image| image["status"] == "active" || image["status"] == "queued");
-                let sizes: u64 = images.iter().map(|image| image["size"].as_u64().unwrap_or(0)).sum();
-                if quiet && self.cloud.bytes_stored() == sizes && self.cloud.staging_is_empty() {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+        let settled = |images: &[Value]| {
+            let quiet = images.iter().all(|image| image["status"] == "active" || image["status"] == "queued");
+            let sizes: u64 = images.iter().map(|image| image["size"].as_u64().unwrap_or(0)).sum();
+            quiet && self.cloud.bytes_stored() == sizes && self.cloud.staging_is_empty()
+        };
+        let shown = self.cloud_shows(settled).await;
+        assert!(shown.is_ok(), "{title}: {} bytes stored for {shown:#?}", self.cloud.bytes_stored());
+    }
+
+    /// Waits until the cloud's images are as they should be; else returns those that there are.
+    pub async fn cloud_shows(&self, wanted: impl Fn(&[Value]) -> bool) -> Result<(), Vec<Value>> {
+        let patience = Instant::now() + Duration::from_secs(30);
+        loop {
+            let images = self.cloud.images().await;
+            if wanted(&images) {
+                return Ok(());
             }
-        });
-        let images = self.cloud.images();
-        assert!(waited.await.is_ok(), "{title}: {} bytes stored for {:#?}", self.cloud.bytes_stored(), images.await);
+            if Instant::now() > patience {
+                return Err(images);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

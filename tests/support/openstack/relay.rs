@@ -49,7 +49,7 @@ impl Passage {
     fn of(fault: &Fault) -> Self {
         let mut passage = Self { stop: fault.stop().map(|(after, _)| after), ..Self::default() };
         match fault {
-            Fault::None { after } => passage.mark = Some(*after),
+            Fault::None { after } | Fault::Hold { after } => passage.mark = Some(*after),
             Fault::Slow { bytes_per_second } => {
                 passage.bytes_per_second = Some(*bytes_per_second);
                 passage.mark = Some(0);
@@ -207,6 +207,9 @@ async fn upload(
         if passage.mark.is_some_and(|mark| seen >= mark) {
             passage.mark = None;
             entry.reached();
+            if matches!(entry.fault, Fault::Hold { .. }) {
+                entry.removed().await;
+            }
         }
         if passage.stop.is_some_and(|stop| seen >= stop) {
             return Ok(());

@@ -15,6 +15,8 @@ const BEGINNING: usize = 16 * 1024;
 pub enum Fault {
     /// The request goes its way; the rule is only reached after so many bytes of its body.
     None { after: u64 },
+    /// The request goes its way, but rests after so many bytes of its body until the rule is removed.
+    Hold { after: u64 },
     /// The connection is reset (RST) after so many bytes of the request's body, or at its end if it is shorter.
     /// Without `forward` the service learns nothing of the request; with it, it got those bytes.
     Reset { after: u64, forward: bool },
