@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -26,7 +25,7 @@ use crate::plan::{Plan, Stage};
 use crate::preflight::accelerator::{self, Request};
 use crate::preflight::{self, Finding, State};
 use crate::process::Run;
-use crate::report::{JsonLines, PlainLines, TemplateLogs, Terminal, size};
+use crate::report::{TemplateLogs, size};
 use crate::source::apt::{Acquire, Mirrors};
 use crate::source::bootstrap;
 use crate::source::keyring::Pinned;
@@ -104,8 +103,7 @@ fn results(args: &BuildArgs, prepared: &Prepared, cache: Cache, output: PathBuf)
 
 /// What is verified: the templates that were named, and of the others those that no other extends.
 fn targets(plan: &Plan, named: &[String]) -> Result<BTreeMap<String, Target>> {
-    let is_parent = |name: &str| plan.stages.iter().any(|stage| stage.parent.as_deref() == Some(name));
-    let wanted = |stage: &&Stage| !is_parent(&stage.name) || named.contains(&stage.name);
+    let wanted = |stage: &&Stage| !plan.is_parent(&stage.name) || named.contains(&stage.name);
     let mut targets = BTreeMap::new();
     for stage in plan.stages.iter().filter(wanted) {
         let Some(wanted) = &stage.verification else { continue };
@@ -212,14 +210,7 @@ async fn clean_up(abandoned: Abandoned, cancel: &CancellationToken) -> usize {
 
 fn events<'a>(args: &BuildArgs, hidden: impl Iterator<Item = &'a SecretString>, work: &Path) -> Events {
     let mut subscribers: Vec<Box<dyn Subscriber>> = vec![Box::new(TemplateLogs::new(work))];
-    if args.project.json {
-        subscribers.push(Box::new(JsonLines::new(io::stdout())));
-    }
-    if io::stderr().is_terminal() {
-        subscribers.push(Box::new(Terminal::new()));
-    } else if !args.project.json {
-        subscribers.push(Box::new(PlainLines::new(io::stderr())));
-    }
+    subscribers.extend(super::subscribers(args.project.json));
     Events::new(subscribers, Redactor::new(hidden.map(ExposeSecret::expose_secret)))
 }
 

@@ -35,12 +35,11 @@ impl Upload {
             return Ok(None);
         }
         let wanted = args.publish.publication()?;
-        let stages = &prepared.plan.stages;
-        let is_parent = |name: &str| stages.iter().any(|stage| stage.parent.as_deref() == Some(name));
+        let plan = &prepared.plan;
         let named = &args.project.templates;
         let chosen =
-            |stage: &&Stage| if named.is_empty() { !is_parent(&stage.name) } else { named.contains(&stage.name) };
-        let chosen: Vec<_> = stages.iter().filter(chosen).collect();
+            |stage: &&Stage| if named.is_empty() { !plan.is_parent(&stage.name) } else { named.contains(&stage.name) };
+        let chosen: Vec<_> = plan.stages.iter().filter(chosen).collect();
         let templates: Vec<_> = chosen.iter().map(|stage| stage.name.clone()).collect();
         if let (Some(name), 2..) = (&wanted.name, templates.len()) {
             return Err(Error::usage(format!("the images of {} cannot all be named `{name}`", templates.join(", ")))
@@ -52,10 +51,8 @@ impl Upload {
                 .hint("--allow-eol publishes it all the same, --candidate uploads it without promoting it"));
         }
         let (cloud, secrets) = cloud::connect(&args.cloud, environment, signals).await?;
-        for name in &templates {
-            // Nobody knows yet how large it will be.
-            cloud.check(&wanted, wanted.name.as_deref().unwrap_or(name), 0).await?;
-        }
+        let names = templates.iter().map(|name| wanted.name.as_deref().unwrap_or(name));
+        cloud.check(&wanted, &names.collect::<Vec<_>>()).await?;
         Ok(Some(Self { cloud, secrets, wanted, templates }))
     }
 

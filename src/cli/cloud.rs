@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,12 +10,12 @@ use serde_json::{Value as Json, json};
 
 use super::cloud_args::{CloudArgs, CloudCommand, ImagesArgs, PromoteArgs, PruneArgs, RollbackArgs, UploadArgs};
 use super::signals::Signals;
-use super::{Environment, cache_folder, print, verify};
+use super::{Environment, cache_folder, print, subscribers, verify};
 use crate::cache::Cache;
 use crate::error::{Context, Error, Kind, Result};
-use crate::event::{Events, Redactor, Subscriber};
+use crate::event::{Events, Redactor};
 use crate::glance::{Artifact, Cloud, Image, Login, Places, Plan, Publication, Published, Replaced, State};
-use crate::report::{JsonLines, PlainLines, Terminal, size};
+use crate::report::size;
 use crate::template;
 
 /// Does one of them.
@@ -80,16 +79,7 @@ fn redacted(error: Error, secrets: &[SecretString]) -> Error {
 }
 
 fn events(json: bool, secrets: &[SecretString]) -> Events {
-    let mut subscribers: Vec<Box<dyn Subscriber>> = Vec::new();
-    if json {
-        subscribers.push(Box::new(JsonLines::new(io::stdout())));
-    }
-    if io::stderr().is_terminal() {
-        subscribers.push(Box::new(Terminal::new()));
-    } else if !json {
-        subscribers.push(Box::new(PlainLines::new(io::stderr())));
-    }
-    Events::new(subscribers, Redactor::new(secrets.iter().map(ExposeSecret::expose_secret)))
+    Events::new(subscribers(json), Redactor::new(secrets.iter().map(ExposeSecret::expose_secret)))
 }
 
 async fn upload(args: UploadArgs, environment: &Environment, signals: &Signals) -> Result<()> {
@@ -109,7 +99,7 @@ async fn upload(args: UploadArgs, environment: &Environment, signals: &Signals) 
     if args.dry_run {
         for artifact in &artifacts {
             let plan = cloud.plan(artifact, &wanted).await?;
-            cloud.check(&wanted, plan.name(), artifact.size).await?;
+            cloud.check_room(&wanted, artifact.size).await?;
             show_plan(&plan, &cloud, args.json);
         }
         return Ok(());
@@ -185,8 +175,7 @@ fn subjects(args: &UploadArgs) -> Result<Vec<PathBuf>> {
     }
     let project = template::load(&args.directory)?;
     let leaves = project.leaves();
-    let built = |name: &&str| output.join(name).join(format!("{name}.qcow2"));
-    let found: Vec<_> = leaves.iter().map(built).filter(|path| complete(path)).collect();
+    let found: Vec<_> = leaves.iter().map(|name| verify::built(name, &output)).filter(|path| complete(path)).collect();
     if found.is_empty() {
         return Err(Error::usage(format!("no image is finished in {}", output.display()))
             .hint(format!("`visabuild build` makes those of {}; --output names another folder", leaves.join(", "))));

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches};
 
 use crate::error::{Error, Kind, Result};
-use crate::report;
+use crate::event::Subscriber;
+use crate::report::{self, JsonLines, PlainLines, Terminal};
 use args::{Cli, Command};
 use cloud_args::{CloudArgs, PublishArgs};
 use signals::Signals;
@@ -134,6 +135,21 @@ fn show_error(error: &Error, json: bool) {
     if json {
         let _ = writeln!(io::stdout(), "{}", report::render_json(error));
     }
+}
+
+/// Who shows what happens: JSON lines on standard output where they are asked for, and people what standard error
+/// can show them.
+fn subscribers(json: bool) -> Vec<Box<dyn Subscriber>> {
+    let mut subscribers: Vec<Box<dyn Subscriber>> = Vec::new();
+    if json {
+        subscribers.push(Box::new(JsonLines::new(io::stdout())));
+    }
+    if io::stderr().is_terminal() {
+        subscribers.push(Box::new(Terminal::new()));
+    } else if !json {
+        subscribers.push(Box::new(PlainLines::new(io::stderr())));
+    }
+    subscribers
 }
 
 /// Prints a result on standard output; whoever reads may have gone.

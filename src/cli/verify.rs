@@ -8,15 +8,14 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::args::VerifyArgs;
 use super::signals::Signals;
-use super::{Environment, build, cache_folder, print, project};
+use super::{Environment, build, cache_folder, print, project, subscribers};
 use crate::cache::{Cache, WorkFolder, replace_file};
 use crate::credentials;
 use crate::error::{Context, Error, Kind, Result, read_to_string};
-use crate::event::{Events, Redactor, Subscriber};
+use crate::event::{Events, Redactor};
 use crate::machine;
 use crate::preflight::{self, accelerator};
 use crate::report::verification::{self, Style};
-use crate::report::{PlainLines, Terminal};
 use crate::template::Verification;
 use crate::verify::contract::{Boot, Contract};
 use crate::verify::disk::scan::Secret;
@@ -123,6 +122,11 @@ fn writable(args: &VerifyArgs) -> Result<()> {
     Ok(())
 }
 
+/// Where the image of a template is in the folder of the results.
+pub(super) fn built(template: &str, output: &Path) -> PathBuf {
+    output.join(template).join(format!("{template}.qcow2"))
+}
+
 /// The image of a call: a file, or a template's in the folder of the results.
 pub(super) fn find(subject: &Path, output: &Path) -> Result<PathBuf> {
     if subject.is_file() {
@@ -130,7 +134,7 @@ pub(super) fn find(subject: &Path, output: &Path) -> Result<PathBuf> {
     }
     let name = subject.to_string_lossy();
     let looks_like_file = name.contains('/') || subject.extension().is_some();
-    let built = output.join(&*name).join(format!("{name}.qcow2"));
+    let built = built(&name, output);
     if !looks_like_file && built.is_file() {
         return std::path::absolute(&built).context(Kind::Usage, || "the image has no usable name");
     }
@@ -174,9 +178,8 @@ fn secrets(args: &VerifyArgs, root_password: Option<&SecretString>) -> Result<Ve
 }
 
 fn events(secrets: &[Secret]) -> Events {
-    let subscriber: Box<dyn Subscriber> =
-        if io::stderr().is_terminal() { Box::new(Terminal::new()) } else { Box::new(PlainLines::new(io::stderr())) };
-    Events::new(vec![subscriber], Redactor::new(secrets.iter().map(|secret| secret.value.expose_secret())))
+    // Standard output is the report's.
+    Events::new(subscribers(false), Redactor::new(secrets.iter().map(|secret| secret.value.expose_secret())))
 }
 
 /// The files that were asked for.

@@ -101,8 +101,7 @@ impl Artifact {
         let info = qemu_img::info(path, cancel)
             .await
             .map_err(|error| error.context(format!("{} is no disk image", path.display())).of_kind(Kind::Usage))?;
-        let data_file = info.format_specific.as_ref().and_then(|specific| specific.data.data_file.as_ref());
-        if let Some(other) = info.backing_filename.as_ref().or(data_file) {
+        if let Some(other) = info.other_file() {
             return Err(usage(format!(
                 "{} lies on another file ({other}), so it is no image by itself",
                 path.display()

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use openstack_sdk_auth_core::types::ServiceEndpoints;
@@ -59,11 +59,11 @@ pub(super) enum Service {
 }
 
 impl Service {
-    fn names(self) -> &'static [&'static str] {
+    fn kind(self) -> &'static str {
         match self {
-            Self::Identity => &["identity"],
-            Self::Image => &["image"],
-            Self::Compute => &["compute"],
+            Self::Identity => "identity",
+            Self::Image => "image",
+            Self::Compute => "compute",
         }
     }
 
@@ -90,7 +90,7 @@ pub struct Named {
 pub struct Cloud {
     client: Client,
     login: Login,
-    token: RwLock<Token>,
+    token: RwLock<Arc<Token>>,
     patience: Patience,
     cancel: CancellationToken,
 }
@@ -158,22 +158,12 @@ impl Cloud {
     pub async fn connect(login: Login, patience: Patience, cancel: &CancellationToken) -> Result<Self> {
         let client = client(&login, patience)?;
         let token = authenticate(&client, &login, patience, cancel).await?;
-        Ok(Self { client, login, token: RwLock::new(token), patience, cancel: cancel.clone() })
+        Ok(Self { client, login, token: RwLock::new(token.into()), patience, cancel: cancel.clone() })
     }
 
     /// The project that the session is for.
     pub fn project(&self) -> Named {
-        self.current().project
-    }
-
-    /// Who is logged in.
-    pub fn user(&self) -> Named {
-        self.current().user
-    }
-
-    /// Whether the token has the role.
-    pub fn has_role(&self, role: &str) -> bool {
-        self.current().roles.iter().any(|name| name == role)
+        self.current().project.clone()
     }
 
     /// Keystone's address.
@@ -205,7 +195,7 @@ impl Cloud {
         &self.cancel
     }
 
-    fn current(&self) -> Token {
+    fn current(&self) -> Arc<Token> {
         // A panic elsewhere does not make the token wrong.
         self.token.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -295,9 +285,9 @@ impl Cloud {
     pub(super) fn request(&self, call: &Call) -> Result<reqwest::RequestBuilder> {
         let mut url = self.endpoint(call.service)?;
         url.set_path(&format!("{}/{}", url.path().trim_end_matches('/'), call.path));
-        let token = self.current().secret;
+        let token = self.current();
         let mut token =
-            HeaderValue::from_str(token.expose_secret()).context(Kind::Cloud, || "the token is no header")?;
+            HeaderValue::from_str(token.secret.expose_secret()).context(Kind::Cloud, || "the token is no header")?;
         token.set_sensitive(true);
         let request = self.client.request(call.method.clone(), url).header("X-Auth-Token", token);
         Ok(request.header(ACCEPT, "application/json").headers(call.headers.clone()).query(&call.query))
@@ -309,7 +299,7 @@ impl Cloud {
             Failure::Refused(refusal) => refusal.retry_after,
             _ => None,
         };
-        let pause = asked.unwrap_or_else(|| Duration::from_millis(500 << attempt.min(6)));
+        let pause = asked.unwrap_or_else(|| back_off(attempt));
         self.sleep(pause.min(Duration::from_secs(60))).await
     }
 
@@ -329,7 +319,7 @@ impl Cloud {
     /// Logs in anew.
     pub(super) async fn renew(&self) -> Result<()> {
         let token = authenticate(&self.client, &self.login, self.patience, &self.cancel).await?;
-        *self.token.write().unwrap_or_else(std::sync::PoisonError::into_inner) = token;
+        *self.token.write().unwrap_or_else(std::sync::PoisonError::into_inner) = token.into();
         Ok(())
     }
 }
@@ -353,6 +343,11 @@ impl Cloud {
         }
         Ok(Vec::new())
     }
+}
+
+/// The pause before another try: half a second, doubled each time.
+pub(super) fn back_off(attempt: u32) -> Duration {
+    Duration::from_millis(500 << attempt.min(6))
 }
 
 pub(super) fn cancelled() -> Error {
@@ -423,18 +418,15 @@ fn find_endpoint(
     interface: &str,
 ) -> Result<String> {
     let error = |message: String| Error::new(Kind::Cloud, message);
-    let (name, names) = (service.title(), service.names());
-    let all: Vec<_> = catalog
-        .iter()
-        .filter(|entry| names.contains(&entry.service_type.as_str()))
-        .flat_map(|entry| &entry.endpoints)
-        .collect();
+    let (name, kind) = (service.title(), service.kind());
+    let all: Vec<_> =
+        catalog.iter().filter(|entry| entry.service_type == kind).flat_map(|entry| &entry.endpoints).collect();
     if all.is_empty() {
         let with_endpoints = catalog.iter().filter(|entry| !entry.endpoints.is_empty());
         let there: BTreeSet<_> = with_endpoints.map(|entry| entry.service_type.as_str()).collect();
         let there =
             if there.is_empty() { "nothing".to_owned() } else { there.into_iter().collect::<Vec<_>>().join(", ") };
-        return Err(error(format!("the cloud's catalogue has no {name} (service type `{}`)", names[0]))
+        return Err(error(format!("the cloud's catalogue has no {name} (service type `{kind}`)"))
             .hint(format!("it has {there}; an address can be named by OS_IMAGE_ENDPOINT_OVERRIDE")));
     }
     let here: Vec<_> = all.iter().filter(|one| region.is_none() || one.region.as_deref() == region).collect();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -108,20 +109,18 @@ impl Cloud {
     }
 
     /// Takes away the server that a run which is gone has left.
-    pub(super) async fn remove_test_server(&self, image: &str) -> Answered<bool> {
+    pub(super) async fn remove_test_server(&self, image: &str) -> Answered<()> {
         if !self.has(Service::Compute) {
-            return Ok(false);
+            return Ok(());
         }
         let name = server_name(image);
-        let mut found = false;
         for server in self.servers(&[("name", &name)]).await? {
             // Nova's filter is a regular expression.
             if server.name == name {
                 self.delete_server(&server.id).await?;
-                found = true;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     async fn delete_server(&self, id: &str) -> Answered<()> {
@@ -162,7 +161,8 @@ impl Cloud {
             "name": server_name(&image.id), "imageRef": image.id, "flavorRef": flavor.id, "networks": networks,
             "metadata": {"visabuild_boot_test": image.id},
         }});
-        let call = Call::new(Service::Compute, Method::POST, "servers").header("x-openstack-nova-api-version", micro());
+        let call = Call::new(Service::Compute, Method::POST, "servers")
+            .header("x-openstack-nova-api-version", HeaderValue::from_static(AUTO_NETWORK));
         let made: Json = self.call(call.json(&body)).await.and_then(|answer| answer.json()).map_err(explain)?;
         let id = made["server"]["id"].as_str().unwrap_or_default().to_owned();
         phase.events().debug(Some(phase.template()), format!("server {id} of flavour {} is made", flavor.name));
@@ -223,10 +223,7 @@ impl Cloud {
                 let what = if runs { "shows no login on its console" } else { "is not active" };
                 return failed(format!("the server {what} after {} s", patience.as_secs()));
             }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(2)) => {}
-                () = self.cancel().cancelled() => return Err(Error::new(Kind::Interrupted, "interrupted")),
-            }
+            self.sleep(Duration::from_secs(2)).await.map_err(explain)?;
         }
     }
 
@@ -236,8 +233,4 @@ impl Cloud {
         let answer: Json = self.call(call.json(&json!({"os-getConsoleOutput": {}}))).await.ok()?.json().ok()?;
         answer["output"].as_str().map(str::to_owned)
     }
-}
-
-fn micro() -> reqwest::header::HeaderValue {
-    reqwest::header::HeaderValue::from_static(AUTO_NETWORK)
 }

@@ -88,7 +88,7 @@ impl Content {
         while let Some(chunk) = reading.chunks.recv().await {
             chunk.context(Kind::Usage, || format!("cannot read {}", self.path.display()))?;
         }
-        reading.sha512().await
+        reading.hashing.finish().await.map_err(|failure| failure.explain("reading the image"))
     }
 }
 
@@ -129,12 +129,7 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Reading {
     chunks: mpsc::Receiver<io::Result<Vec<u8>>>,
-    hash: JoinHandle<io::Result<String>>,
-    /// Bytes taken so far by whoever sends them.
-    taken: Arc<AtomicU64>,
-    /// Dies with the reading.
-    daemon: Option<Child>,
-    source: Source,
+    hashing: Hashing,
 }
 
 impl Reading {
@@ -151,14 +146,14 @@ impl Reading {
             }
             result
         });
-        Self { chunks, hash, taken: Arc::default(), daemon, source }
+        Self { chunks, hashing: Hashing { hash, _daemon: daemon, source } }
     }
 
     /// The body of a request, and how far it is, in bytes.
     pub fn into_body(self) -> (reqwest::Body, Arc<AtomicU64>, Hashing) {
-        let Self { chunks, hash, taken, daemon, source } = self;
+        let taken = Arc::<AtomicU64>::default();
         let count = Arc::clone(&taken);
-        let stream = futures_util::stream::unfold(chunks, move |mut chunks| {
+        let stream = futures_util::stream::unfold(self.chunks, move |mut chunks| {
             let count = Arc::clone(&count);
             async move {
                 let chunk = chunks.recv().await?;
@@ -168,14 +163,7 @@ impl Reading {
                 Some((chunk, chunks))
             }
         });
-        (reqwest::Body::wrap_stream(stream), taken, Hashing { hash, _daemon: daemon, source })
-    }
-
-    async fn sha512(self) -> Result<String> {
-        Hashing { hash: self.hash, _daemon: self.daemon, source: self.source }
-            .finish()
-            .await
-            .map_err(|failure| failure.explain("reading the image"))
+        (reqwest::Body::wrap_stream(stream), taken, self.hashing)
     }
 }
 
@@ -183,6 +171,7 @@ impl Reading {
 #[derive(Debug)]
 pub(super) struct Hashing {
     hash: JoinHandle<io::Result<String>>,
+    /// Dies with the reading.
     _daemon: Option<Child>,
     source: Source,
 }
@@ -323,7 +312,7 @@ mod tests {
             std::fs::write(&path, "x").unwrap();
             let reading = Content::of_file(path.clone(), "raw".into(), 1).read().await.unwrap();
             change(&path);
-            let error = reading.sha512().await.unwrap_err();
+            let error = reading.hashing.finish().await.unwrap_err().explain("reading the image");
             assert!(error.chain()[0].ends_with("x has changed while it was read"), "{error:?}");
         }
     }

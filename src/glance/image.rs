@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use clap::ValueEnum;
-use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -356,11 +355,6 @@ impl Cloud {
         let messages = tasks["tasks"].as_array()?.iter().filter_map(|task| task["message"].as_str());
         messages.rev().find(|text| !text.trim().is_empty()).map(str::to_owned)
     }
-}
-
-/// The header that names a store for data that are sent directly.
-pub(super) fn store_header(store: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(store).ok()
 }
 
 #[cfg(test)]

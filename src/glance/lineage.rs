@@ -11,8 +11,9 @@
 //! | `withdrawn` | taken back by a rollback |
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::artifact::END_OF_LIFE;
@@ -23,7 +24,6 @@ use super::image::{Changes, Image, Visibility};
 use super::login::is_id;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
-use crate::image::manifest::rfc3339;
 
 /// The name that an image has, had or is to have.
 pub(super) const NAME: &str = "visabuild_name";
@@ -158,7 +158,7 @@ impl Cloud {
             ))
             .hint("its manifest says which under `warnings`; --allow-eol promotes it all the same"));
         }
-        let recorded = image.property(VISIBILITY).and_then(parse_visibility);
+        let recorded = image.property(VISIBILITY).and_then(|word| Visibility::from_str(word, false).ok());
         let visibility = wanted.visibility.or(recorded).unwrap_or(Visibility::Shared);
         let olds: Vec<_> = self.lineage(&name).await?.into_iter().filter(|old| loses(old, image, &name)).collect();
         if visibility == Visibility::Shared {
@@ -229,7 +229,7 @@ impl Cloud {
             .set("os_hidden", true)
             .set(NAME, name)
             .set(STATE, state.word())
-            .set(REPLACED, now())
+            .set(REPLACED, humantime::format_rfc3339_millis(SystemTime::now()).to_string())
             .set(REPLACED_BY, by);
         self.change_image(&old.id, &changes).await?;
         Ok(Replaced { id: old.id.clone(), name: dated })
@@ -364,17 +364,6 @@ fn loses(old: &Image, image: &Image, name: &str) -> bool {
         && !old.is_unfinished()
         && old.state() == State::Current
         && (old.name.as_deref() == Some(name) || old.property(STATE) == Some(State::Current.word()))
-}
-
-fn parse_visibility(word: &str) -> Option<Visibility> {
-    [Visibility::Public, Visibility::Private, Visibility::Shared, Visibility::Community]
-        .into_iter()
-        .find(|visibility| visibility.to_string() == word)
-}
-
-/// Now, RFC 3339.
-fn now() -> String {
-    rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 #[cfg(test)]

@@ -101,17 +101,25 @@ pub struct Plan<'a> {
 }
 
 impl Cloud {
-    /// Looks at all that can be looked at before `bytes` are sent, or before anything is built: the name can
-    /// be one, Glance answers, the store is there, the method is offered, and the quota is not used up.
+    /// Looks at all that can be looked at before anything is built: the names can be some, Glance answers, the
+    /// store is there, the method is offered, and the quota is not used up.
     ///
     /// # Errors
     /// One of these is not so (kind cloud), or the call is wrong (kind usage).
-    pub async fn check(&self, wanted: &Publication, name: &str, bytes: u64) -> Result<()> {
-        let explain = |failure: Failure| failure.explain("asking Glance");
-        check_name(name)?;
-        self.endpoint(Service::Image)?;
+    pub async fn check(&self, wanted: &Publication, names: &[&str]) -> Result<()> {
+        names.iter().try_for_each(|name| check_name(name))?;
         self.way(wanted).await?;
-        let usage = self.image_usage().await.map_err(explain)?;
+        // Nobody knows yet how large the images will be.
+        self.check_room(wanted, 0).await
+    }
+
+    /// Looks whether the cloud has what an image of `bytes` needs beside a store: quota, and Nova where it is to be
+    /// tried.
+    ///
+    /// # Errors
+    /// It has not, or it refuses or is not reachable (kind cloud).
+    pub async fn check_room(&self, wanted: &Publication, bytes: u64) -> Result<()> {
+        let usage = self.image_usage().await.map_err(|failure| failure.explain("asking Glance"))?;
         // Its sizes are in MiB (Glance, "Per-Tenant Quotas").
         let need = [("image_size_total", bytes.div_ceil(1 << 20)), ("image_count_total", 1)];
         for (limit, needed) in need {
@@ -212,7 +220,7 @@ impl Cloud {
     /// was begun is then taken back, by the next run at the latest.
     pub async fn publish(&self, plan: Plan<'_>, cache: &Cache, events: &Events) -> Result<Published> {
         let wanted = plan.wanted;
-        self.tell(&plan, events);
+        plan.tell(events);
         if plan.artifact.end_of_life() && !wanted.candidate && !wanted.promotion.allow_eol {
             return Err(Error::usage(format!("`{}` has content past its end of life, which nobody mends any more", plan.name))
                 .hint("its manifest says which under `warnings`; --allow-eol publishes it all the same, --candidate uploads it without promoting it"));
@@ -241,29 +249,6 @@ impl Cloud {
             replaced: replaced.iter().map(|old| old.id.clone()).collect(),
         });
         Ok(Published { image, was_there, replaced, pruned })
-    }
-
-    /// What the user should know before anything is sent.
-    fn tell(&self, plan: &Plan<'_>, events: &Events) {
-        let template = Some(plan.artifact.name.as_str());
-        let public = plan.wanted.promotion.visibility == Some(Visibility::Public);
-        match plan.artifact.has_password() {
-            Some(true) if public => events.warn(
-                template,
-                "everybody can read the hash of root's password in a public image, and guess at it; \
-                 `--lock-root` builds an image without one",
-            ),
-            None if public => {
-                events.warn(
-                    template,
-                    "nothing is known of this image: everybody can read what passwords and keys are in it",
-                );
-            }
-            _ => {}
-        }
-        for warning in plan.artifact.record.iter().flat_map(|record| &record.warnings) {
-            events.warn(template, warning);
-        }
     }
 
     /// Uses the image that has the same data, where there is one and nobody is at work on it.
@@ -325,7 +310,7 @@ impl Cloud {
 
     /// Sends the data as often as it takes, and looks at what arrived.
     async fn upload(&self, plan: &Plan<'_>, cache: &Cache, events: &Events) -> Result<Image> {
-        self.check(plan.wanted, &plan.name, plan.content.length).await?;
+        self.check_room(plan.wanted, plan.content.length).await?;
         let doing = format!("uploading `{}`", plan.name);
         let mut attempt = 0;
         let mut renewed = false;
@@ -434,6 +419,29 @@ impl Plan<'_> {
     /// The name that the image gets.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the user should know before anything is sent.
+    fn tell(&self, events: &Events) {
+        let template = Some(self.artifact.name.as_str());
+        let public = self.wanted.promotion.visibility == Some(Visibility::Public);
+        match self.artifact.has_password() {
+            Some(true) if public => events.warn(
+                template,
+                "everybody can read the hash of root's password in a public image, and guess at it; \
+                 `--lock-root` builds an image without one",
+            ),
+            None if public => {
+                events.warn(
+                    template,
+                    "nothing is known of this image: everybody can read what passwords and keys are in it",
+                );
+            }
+            _ => {}
+        }
+        for warning in self.artifact.record.iter().flat_map(|record| &record.warnings) {
+            events.warn(template, warning);
+        }
     }
 
     /// Whether the file is still what was built, where what the cloud gets or has does not say it by itself.

@@ -23,8 +23,7 @@ impl Cloud {
     ///
     /// # Errors
     /// The cloud refuses or is not reachable.
-    pub async fn clean_up(&self, plans: &[Plan<'_>], cache: &Cache, events: &Events) -> Result<usize> {
-        let mut removed = 0;
+    pub async fn clean_up(&self, plans: &[Plan<'_>], cache: &Cache, events: &Events) -> Result<()> {
         for left in journal::leftovers(cache, self.auth_url(), &self.project().id)? {
             let id = left.begun.image.clone();
             match plans.iter().find_map(|plan| plan.there.as_ref().filter(|image| image.id == id)) {
@@ -40,7 +39,6 @@ impl Cloud {
                 Ok(true) => {
                     events
                         .info(None, format!("removed the image {id}, which an earlier run that was killed had begun"));
-                    removed += 1;
                     left.done();
                 }
                 Ok(false) => left.done(),
@@ -52,7 +50,7 @@ impl Cloud {
                 }
             }
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// Whether there was an image to remove.

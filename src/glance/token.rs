@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
-use super::cloud::{Named, Patience, cancelled, identity_url};
+use super::cloud::{Named, Patience, back_off, cancelled, identity_url};
 use super::failure::{Failure, Refusal};
 use super::login::{Login, Method, is_id};
 use crate::error::{Error, Kind, Result};
@@ -25,8 +25,6 @@ pub(super) struct Token {
     pub secret: SecretString,
     pub expires: SystemTime,
     pub project: Named,
-    pub user: Named,
-    pub roles: Vec<String>,
     pub catalog: Vec<ServiceEndpoints>,
 }
 
@@ -69,7 +67,7 @@ pub(super) async fn authenticate(
             });
         }
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(500 << attempt.min(6))) => attempt += 1,
+            () = tokio::time::sleep(back_off(attempt)) => attempt += 1,
             () = cancel.cancelled() => return Err(cancelled()),
         }
     }
@@ -235,8 +233,6 @@ impl From<AuthToken> for Token {
             secret: token.token,
             expires: SystemTime::UNIX_EPOCH + Duration::from_secs(expires),
             project: Named { id: project.id.unwrap_or_default(), name: project.name.unwrap_or_default() },
-            user: Named { id: info.user.id, name: info.user.name },
-            roles: info.roles.unwrap_or_default().into_iter().map(|role| role.name).collect(),
             catalog: info.catalog.unwrap_or_default(),
         }
     }

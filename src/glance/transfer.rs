@@ -10,11 +10,10 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value as Json, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::cloud::{Call, Cloud, Service};
+use super::cloud::{Call, Cloud, Service, cancelled};
 use super::content::Content;
 use super::failure::{Failure, Refusal};
-use super::image::{Image, store_header};
-use crate::error::{Error, Kind};
+use super::image::Image;
 use crate::event::Phase;
 
 type Answered<T> = std::result::Result<T, Failure>;
@@ -63,13 +62,6 @@ pub(super) struct Way {
 /// How often the state of a transfer is looked at.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What a transfer of data has come to.
-#[derive(Debug)]
-pub(super) struct Sent {
-    /// SHA-512 of what was sent.
-    pub sha512: String,
-}
-
 /// Sends `content` into the image `id` and waits until it is active, with the data that were sent.
 pub(super) async fn transfer(
     cloud: &Cloud,
@@ -79,19 +71,19 @@ pub(super) async fn transfer(
     phase: &Phase,
 ) -> std::result::Result<Image, Broken> {
     let (store, import) = (way.store.as_deref(), way.method);
-    let sent = match import {
+    let sha512 = match import {
         ImportMethod::Auto | ImportMethod::Put => {
             send(cloud, id, "file", content, store, phase).await.map_err(Broken::Data)?
         }
         ImportMethod::GlanceDirect => {
-            let sent = send(cloud, id, "stage", content, None, phase).await.map_err(Broken::Data)?;
+            let sha512 = send(cloud, id, "stage", content, None, phase).await.map_err(Broken::Data)?;
             begin_import(cloud, id, &json!({"name": "glance-direct"}), store).await?;
-            sent
+            sha512
         }
         ImportMethod::WebDownload => {
             let uri = way.uri.as_deref().unwrap_or_default();
             begin_import(cloud, id, &json!({"name": "web-download", "uri": uri}), store).await?;
-            Sent { sha512: content.sha512().await.map_err(Failure::Ours)? }
+            content.sha512().await.map_err(Failure::Ours)?
         }
     };
     let imported = matches!(import, ImportMethod::GlanceDirect | ImportMethod::WebDownload);
@@ -99,7 +91,7 @@ pub(super) async fn transfer(
         (Failure::NotWhole(text), Some(uri)) => lost(&format!("{text} (the cloud was to fetch {uri})")),
         (failure, _) => failure,
     })?;
-    compare(&image, content, &sent, phase)?;
+    compare(&image, content, &sha512, phase)?;
     Ok(image)
 }
 
@@ -116,7 +108,7 @@ async fn begin_import(cloud: &Cloud, id: &str, method: &Json, store: Option<&str
     Err(failure)
 }
 
-/// One request with all data.
+/// One request with all data; returns their SHA-512.
 async fn send(
     cloud: &Cloud,
     id: &str,
@@ -124,7 +116,7 @@ async fn send(
     content: &Content,
     store: Option<&str>,
     phase: &Phase,
-) -> Answered<Sent> {
+) -> Answered<String> {
     let (body, taken, hashing) = content.read().await.map_err(Failure::Ours)?.into_body();
     let call = Call::new(Service::Image, Method::PUT, format!("images/{id}/{what}"));
     let request = cloud.request(&call).map_err(Failure::Ours)?;
@@ -142,16 +134,16 @@ async fn send(
     let result = tokio::select! {
         result = exchange => result,
         result = watched => result,
-        () = cloud.cancel().cancelled() => Err(Failure::Ours(Error::new(Kind::Interrupted, "interrupted"))),
+        () = cloud.cancel().cancelled() => Err(Failure::Ours(cancelled())),
     };
     let complete = taken.load(Ordering::Relaxed) == content.length;
     match result {
-        Ok(()) if complete => Ok(Sent { sha512: hashing.finish().await? }),
+        Ok(()) if complete => hashing.finish().await,
         Ok(()) => Err(lost("the cloud said that it had all data before they were sent")),
         // All data went out and only the answer is missing.
         Err(failure) if complete && failure.leaves_open() => {
             arrived(cloud, id, failure).await?;
-            Ok(Sent { sha512: hashing.finish().await? })
+            hashing.finish().await
         }
         Err(failure @ Failure::Unreachable(_)) => {
             // What was being read may be the reason, rather than the cloud.
@@ -169,7 +161,7 @@ fn with_headers(request: RequestBuilder, length: u64, store: Option<&str>) -> Re
         .header(CONTENT_LENGTH, length.clone())
         // Some stores make room before the data come, and are much faster then.
         .header("x-openstack-image-size", length);
-    match store.and_then(store_header) {
+    match store.and_then(|store| HeaderValue::from_str(store).ok()) {
         Some(store) => request.header("x-image-meta-store", store),
         None => request,
     }
@@ -179,10 +171,13 @@ fn with_headers(request: RequestBuilder, length: u64, store: Option<&str>) -> Re
 /// with them.
 async fn arrived(cloud: &Cloud, id: &str, failure: Failure) -> Answered<()> {
     let began = Instant::now();
+    // A 500 is Glance's own and its last word; what stands between us and Glance says 502 to 504.
+    let given_up = failure.status() == Some(StatusCode::INTERNAL_SERVER_ERROR);
+    let patience = if given_up { Duration::ZERO } else { cloud.patience().stall };
     loop {
         match cloud.image(id).await {
             Ok(Some(image)) if image.status == "active" => return Ok(()),
-            Ok(Some(image)) if image.status == "saving" && began.elapsed() < cloud.patience().stall => {}
+            Ok(Some(image)) if image.status == "saving" && began.elapsed() < patience => {}
             Err(Failure::Ours(error)) => return Err(Failure::Ours(error)),
             _ => return Err(failure),
         }
@@ -267,7 +262,7 @@ fn lost(message: &str) -> Failure {
 }
 
 /// Whether the cloud has what was sent.
-fn compare(image: &Image, content: &Content, sent: &Sent, phase: &Phase) -> Answered<()> {
+fn compare(image: &Image, content: &Content, sha512: &str, phase: &Phase) -> Answered<()> {
     let warn = |text: String| phase.events().warn(Some(phase.template()), text);
     let wanted = if content.as_raw { "raw" } else { content.format.as_str() };
     if image.disk_format.as_deref() != Some(wanted) {
@@ -281,9 +276,9 @@ fn compare(image: &Image, content: &Content, sent: &Sent, phase: &Phase) -> Answ
         return Err(lost(&format!("the cloud has {} bytes of {}", image.size.unwrap_or_default(), content.length)));
     }
     match (image.os_hash_algo.as_deref(), image.os_hash_value.as_deref()) {
-        (Some("sha512"), Some(value)) if value.eq_ignore_ascii_case(&sent.sha512) => Ok(()),
+        (Some("sha512"), Some(value)) if value.eq_ignore_ascii_case(sha512) => Ok(()),
         (Some("sha512"), Some(value)) => {
-            Err(lost(&format!("the cloud has other data (sha512 {value}) than were sent ({})", sent.sha512)))
+            Err(lost(&format!("the cloud has other data (sha512 {value}) than were sent ({sha512})")))
         }
         (Some(algorithm), Some(_)) => {
             warn(format!("the cloud hashes with {algorithm}, so only the size was compared with what was sent"));
@@ -310,9 +305,8 @@ mod tests {
     fn other_data_than_were_sent_are_found() {
         let phase = Events::none().phase("t", "upload");
         let content = Content::of_file("x".into(), "qcow2".into(), 9);
-        let sent = Sent { sha512: "ab".into() };
         let said = |image: &Image| {
-            compare(image, &content, &sent, &phase).err().map(|failure| failure.explain("x").chain()[1].clone())
+            compare(image, &content, "ab", &phase).err().map(|failure| failure.explain("x").chain()[1].clone())
         };
         let hash =
             |value: &str| format!(r#""disk_format": "qcow2", "os_hash_algo": "sha512", "os_hash_value": "{value}""#);

@@ -1,7 +1,7 @@
 //! `TEMPLATE.manifest.json`: what an image is made of, for people, CI and `upload`.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -186,6 +186,11 @@ pub fn parse_packages<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<
         .filter_map(|line| line.trim().split_once(' '))
         .map(|(name, version)| (name.to_owned(), version.trim().to_owned()))
         .collect()
+}
+
+/// This moment as RFC 3339 in UTC, in whole seconds.
+pub fn rfc3339_now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
 /// Seconds since 1970 as RFC 3339 in UTC.

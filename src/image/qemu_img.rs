@@ -37,6 +37,14 @@ pub struct Info {
     pub snapshots: Vec<Snapshot>,
 }
 
+impl Info {
+    /// The other file that has content of the image: what it lies on, or its data file.
+    pub fn other_file(&self) -> Option<&str> {
+        let data_file = || self.format_specific.as_ref()?.data.data_file.as_deref();
+        self.backing_filename.as_deref().or_else(data_file)
+    }
+}
+
 /// An internal snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Snapshot {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::session::{Connected, Prepared, Start};
 use super::timings::Timings;
@@ -13,7 +12,7 @@ use crate::cache::{Layer, beside, publish_file, replace_file};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::Event;
 use crate::image::manifest::{
-    ImageFile, Inputs, LayerRecord, Manifest, System, Timing, VERSION, parse_packages, rfc3339,
+    ImageFile, Inputs, LayerRecord, Manifest, System, Timing, VERSION, parse_packages, rfc3339, rfc3339_now,
 };
 use crate::image::{Checksums, qemu_img};
 use crate::plan::Stage;
@@ -142,13 +141,12 @@ impl Drop for Beside {
 }
 
 fn manifest(context: &Context<'_>, stage: &Stage, image: ImageFile, timings: &Timings) -> Result<Manifest> {
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let alternatives = stage.alternatives.values();
     Ok(Manifest {
         version: VERSION,
         template: stage.name.clone(),
         description: stage.description.clone(),
-        created: rfc3339(created),
+        created: rfc3339_now(),
         visabuild: env!("CARGO_PKG_VERSION").to_owned(),
         commit: context.settings.commit.clone(),
         image,

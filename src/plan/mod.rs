@@ -151,6 +151,11 @@ impl Plan {
         Ok(Self { version: VERSION, stages })
     }
 
+    /// Whether a stage of the plan lies on the one of that name.
+    pub fn is_parent(&self, name: &str) -> bool {
+        self.stages.iter().any(|stage| stage.parent.as_deref() == Some(name))
+    }
+
     /// The stage of that name.
     pub fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.name == name)

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::{StreamExt, stream};
 use secrecy::SecretString;
@@ -19,7 +18,7 @@ use super::token::Signer;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, Phase};
 use crate::image::Checksums;
-use crate::image::manifest::rfc3339;
+use crate::image::manifest::rfc3339_now;
 use crate::machine::{Accelerator, cpus_of_one};
 
 /// RSA bits of the key that tokens are signed with: as PEM it fits Nova's 255 characters of a
@@ -78,7 +77,7 @@ pub type Found = (Report, Pictures);
 /// or `cancel` fires. An image that is not as it should be is no error: the report tells.
 pub async fn verify(options: &Options<'_>, events: &Events, cancel: &CancellationToken) -> Result<Found> {
     let begun = Instant::now();
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let started = rfc3339_now();
     let phase = events.phase(options.name, "read the image");
     let disk = Disk::open(options.image, options.allow_backing, options.work, &phase, cancel).await?;
     let sha256 = match &options.sha256 {
@@ -127,7 +126,7 @@ pub async fn verify(options: &Options<'_>, events: &Events, cancel: &Cancellatio
         contract: options.contract.name.clone(),
         contract_sha256: options.contract.sha256.clone(),
         visabuild: env!("CARGO_PKG_VERSION").to_owned(),
-        started: rfc3339(started),
+        started,
         seconds: begun.elapsed().as_secs_f64(),
         accelerator: (!boots.is_empty()).then(|| options.accelerator.to_string()),
         components,

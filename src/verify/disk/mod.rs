@@ -126,7 +126,7 @@ async fn describe(image: &Path, allow_backing: bool, cancel: &CancellationToken)
     if info.encrypted {
         return Err(Error::usage(format!("{} is encrypted: nothing of it can be read", image.display())));
     }
-    if let Some(other) = elsewhere(&info).filter(|_| !allow_backing) {
+    if let Some(other) = info.other_file().filter(|_| !allow_backing) {
         return Err(Error::usage(format!("{} lies on another file, {other}", image.display()))
             .hint("flatten it with `qemu-img convert`, or say --allow-backing if you trust who made it"));
     }
@@ -135,12 +135,6 @@ async fn describe(image: &Path, allow_backing: bool, cancel: &CancellationToken)
             .hint("`qemu-img convert -O qcow2` makes one file of an image and what it lies on"));
     }
     Ok(info)
-}
-
-/// The other file that has content of an image.
-fn elsewhere(info: &Info) -> Option<&str> {
-    let data_file = || info.format_specific.as_ref()?.data.data_file.as_deref();
-    info.backing_filename.as_deref().or_else(data_file)
 }
 
 /// Whether a backing file is a path (and not a URL or a description in JSON) where no file is.
