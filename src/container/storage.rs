@@ -30,6 +30,16 @@ const EXT4_RECOVER: u32 = 0x4;
 /// Free space on the host below which a failed write is put down to its lack, bytes.
 const FULL: u64 = 16 << 20;
 
+/// Grows the file system of a file at an offset (bytes) to a size (bytes). Before it is mounted, because growing a mounted
+/// one takes CAP_SYS_RESOURCE, which root of a container has not. Told to detach the device while it is open, the kernel
+/// does so at the end of the shell, whatever that is.
+const GROW: &str = r#"set -eu
+device=$(losetup --find --show --offset "$2" --sizelimit "$3" "$1")
+exec 3<"$device"
+losetup --detach "$device"
+resize2fs -f "$device"
+"#;
+
 /// A mounted disk; the mount goes with the name spaces.
 #[derive(Debug)]
 pub(super) struct Storage {
@@ -55,6 +65,13 @@ impl Storage {
         let grown = tokio::task::spawn_blocking(move || grow_last_partition(&outside)).await;
         let (partition, grew) = grown.context(Kind::Build, || "cannot read the partition table")??;
         let Range { start, end } = partition.range;
+        if grew {
+            let range = [start, end - start].map(|number| number.to_string());
+            let arguments = ["-c".as_ref(), GROW.as_ref(), "sh".as_ref(), export.raw.as_os_str()];
+            let arguments = arguments.into_iter().chain(range.iter().map(AsRef::as_ref));
+            let grown = name_spaces.run("sh", arguments).output(cancel).await;
+            grown.map_err(|error| error.context("cannot grow the guest's root file system"))?;
+        }
         // The kernel takes the loop device away with the mount.
         // Of the guest's device nodes none may be opened: a layer that QEMU made can hold any.
         let options = format!("nodev,loop,offset={start},sizelimit={}", end - start);
@@ -63,10 +80,6 @@ impl Storage {
         let mounted = name_spaces.run("mount", arguments).output(cancel).await;
         mounted.map_err(|error| error.context("cannot mount the guest's root file system"))?;
         let device = loop_device(&name_spaces.path(&root))?;
-        if grew {
-            let resized = name_spaces.run("resize2fs", [format!("/dev/{device}")]).output(cancel).await;
-            resized.map_err(|error| error.context("cannot grow the guest's root file system"))?;
-        }
         Ok(Self { export, root, device, partition })
     }
 
