@@ -62,7 +62,7 @@ fn data_rows() -> Vec<Row> {
             .large()
             .with(QUICK_STALL)
             .put(Fault::Stall { after: MIDDLE })
-            .says("the cloud took nothing")
+            .says("the cloud took nothing after byte")
             .puts(2),
         Row::new("PUT, all the way", "the link is slower than the stall timeout")
             .large()

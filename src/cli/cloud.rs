@@ -15,6 +15,7 @@ use crate::cache::Cache;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Events, Redactor};
 use crate::glance::{Artifact, Cloud, Image, Login, Places, Plan, Publication, Published, Replaced, State};
+use crate::pipeline::image_path;
 use crate::report::size;
 use crate::template;
 
@@ -175,7 +176,7 @@ fn subjects(args: &UploadArgs) -> Result<Vec<PathBuf>> {
     }
     let project = template::load(&args.directory)?;
     let leaves = project.leaves();
-    let found: Vec<_> = leaves.iter().map(|name| verify::built(name, &output)).filter(|path| complete(path)).collect();
+    let found: Vec<_> = leaves.iter().map(|name| image_path(&output, name)).filter(|path| complete(path)).collect();
     if found.is_empty() {
         return Err(Error::usage(format!("no image is finished in {}", output.display()))
             .hint(format!("`visabuild build` makes those of {}; --output names another folder", leaves.join(", "))));

@@ -14,6 +14,7 @@ use crate::credentials;
 use crate::error::{Context, Error, Kind, Result, read_to_string};
 use crate::event::{Events, Redactor};
 use crate::machine;
+use crate::pipeline::image_path;
 use crate::preflight::{self, accelerator};
 use crate::report::verification::{self, Style};
 use crate::template::Verification;
@@ -122,11 +123,6 @@ fn writable(args: &VerifyArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where the image of a template is in the folder of the results.
-pub(super) fn built(template: &str, output: &Path) -> PathBuf {
-    output.join(template).join(format!("{template}.qcow2"))
-}
-
 /// The image of a call: a file, or a template's in the folder of the results.
 pub(super) fn find(subject: &Path, output: &Path) -> Result<PathBuf> {
     if subject.is_file() {
@@ -134,7 +130,7 @@ pub(super) fn find(subject: &Path, output: &Path) -> Result<PathBuf> {
     }
     let name = subject.to_string_lossy();
     let looks_like_file = name.contains('/') || subject.extension().is_some();
-    let built = built(&name, output);
+    let built = image_path(output, &name);
     if !looks_like_file && built.is_file() {
         return std::path::absolute(&built).context(Kind::Usage, || "the image has no usable name");
     }

@@ -36,6 +36,14 @@ pub struct Patience {
     pub active: Duration,
 }
 
+impl Patience {
+    /// For the kernel, which gives a connection up when the cloud takes nothing of what it holds. Later than we notice
+    /// it ourselves, who know how far the data are.
+    pub(super) fn unacknowledged(&self) -> Duration {
+        self.stall + Duration::from_secs(5)
+    }
+}
+
 impl Default for Patience {
     fn default() -> Self {
         Self {
@@ -363,9 +371,7 @@ fn client(login: &Login, patience: Patience) -> Result<Client> {
         .redirect(Policy::none())
         .http1_only()
         .connect_timeout(Duration::from_secs(20))
-        // What the kernel has taken and the cloud has not is no progress either. Before that we notice it ourselves,
-        // and say it in better words.
-        .tcp_user_timeout(patience.stall + Duration::from_secs(5))
+        .tcp_user_timeout(patience.unacknowledged())
         .tls_danger_accept_invalid_certs(login.insecure);
     if let Some(path) = &login.cacert {
         let what = "the cloud's certificate authority";

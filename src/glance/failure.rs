@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -158,13 +157,7 @@ impl From<reqwest::Error> for Failure {
         // The outermost sentence only names the URL again.
         let mut next: Option<&(dyn StdError + 'static)> = error.source();
         while let Some(cause) = next {
-            let mut text = cause.to_string();
-            let timed_out =
-                cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
-            if timed_out && !error.is_connect() {
-                // Everything may have left us already, and be held by the kernel.
-                text = format!("the cloud took nothing any more: {text}");
-            }
+            let text = cause.to_string();
             // hyper-util's word for what its cause says.
             if !text.starts_with("client error (") && !causes.last().is_some_and(|last| last.contains(&text)) {
                 causes.push(text);

@@ -31,7 +31,7 @@ pub(super) const NAME: &str = "visabuild_name";
 pub(super) const STATE: &str = "visabuild_state";
 /// The visibility that it is to have once it is promoted.
 pub(super) const VISIBILITY: &str = "visabuild_visibility";
-/// When its place was taken, RFC 3339.
+/// When its place was taken, RFC 3339 to the millisecond: two may be replaced within a second.
 const REPLACED: &str = "visabuild_replaced";
 /// The image that took it.
 const REPLACED_BY: &str = "visabuild_replaced_by";

@@ -122,7 +122,11 @@ async fn send(
     let request = cloud.request(&call).map_err(Failure::Ours)?;
     let request = with_headers(request, content.length, store).body(body);
     let exchange = async {
-        let response = request.send().await?;
+        let response = request.send().await.map_err(|error| {
+            // Everything may have left us already: then the kernel, which holds it, gives up.
+            let gave_up = error.is_timeout() && !error.is_connect();
+            if gave_up { stalled(&taken, content.length, cloud.patience().unacknowledged()) } else { error.into() }
+        })?;
         let (status, headers) = (response.status(), response.headers().clone());
         if status.is_success() {
             return Ok(());
@@ -211,9 +215,15 @@ async fn watch(cloud: &Cloud, id: &str, taken: &Arc<AtomicU64>, length: u64, pha
         // Once all is sent the store may need long to make it safe.
         let limit = if now == length { patience.active } else { patience.stall };
         if moved.elapsed() > limit {
-            return Err(Failure::stalled(&format!("the cloud took nothing after byte {now} of {length}"), limit));
+            return Err(stalled(taken, length, limit));
         }
     }
+}
+
+/// Nothing of what is sent has moved for `limit`.
+fn stalled(taken: &AtomicU64, length: u64, limit: Duration) -> Failure {
+    let taken = taken.load(Ordering::Relaxed);
+    Failure::stalled(&format!("the cloud took nothing after byte {taken} of {length}"), limit)
 }
 
 /// Waits until the image is active.

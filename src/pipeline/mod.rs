@@ -32,6 +32,7 @@ use crate::source::keyring::Pinned;
 use crate::template::Text;
 
 pub use base::folder as base_folder;
+pub use stage::image_path;
 pub use verification::{Target, Verifier};
 
 mod base;

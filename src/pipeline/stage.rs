@@ -1,7 +1,7 @@
 //! One stage: nothing to do, or layer and seal.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::{Artifact, Context, Results, layer, seal};
@@ -10,10 +10,15 @@ use crate::error::Result;
 use crate::event::{Event, Events};
 use crate::plan::Stage;
 
+/// Where a template's image is in the folder of the results.
+pub fn image_path(output: &Path, template: &str) -> PathBuf {
+    output.join(template).join(format!("{template}.qcow2"))
+}
+
 impl Results {
     /// Path of a stage's image.
     pub(super) fn image(&self, stage: &Stage) -> PathBuf {
-        self.folder(stage).join(format!("{}.qcow2", stage.name))
+        image_path(&self.output, &stage.name)
     }
 
     /// Path of an image that did not keep its contract.
