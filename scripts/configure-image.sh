@@ -7,7 +7,8 @@
 #   IMAGE_PROXY, IMAGE_NO_PROXY      proxy URL, and the hosts that are reached without it
 #   IMAGE_MIRROR                     APT archive in place of MIRROR, the build's
 #   IMAGE_SECURITY_MIRROR            the same in place of SECURITY_MIRROR
-#   IMAGE_PIP_INDEX                  pip index; empty: the build's (PIP_INDEX_URL)
+#   IMAGE_PIP_INDEX                  pip index; empty: the build host's (VISABUILD_PIP_INDEX where PIP_INDEX_URL is the
+#                                    build's own package cache, else PIP_INDEX_URL)
 #   TEMPLATE, IMAGE_VERSION          what /etc/visa-release calls the image
 #   GUACD_METHOD                     how guacd was installed
 set -euo pipefail
@@ -76,7 +77,7 @@ configure_apt() {
 
 configure_pip() {
     local index
-    index=$(without_credentials "${IMAGE_PIP_INDEX:-${PIP_INDEX_URL:-}}")
+    index=$(without_credentials "${IMAGE_PIP_INDEX:-${VISABUILD_PIP_INDEX-${PIP_INDEX_URL:-}}}")
     case $index in
     '') ;;
     none) rm -f /etc/pip.conf ;;

@@ -8,6 +8,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use cause::Cause;
+
+mod cause;
+
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -108,13 +112,14 @@ pub struct Error {
     message: String,
     problems: Vec<Problem>,
     hints: Vec<String>,
+    cause: Option<Box<Cause>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error of `kind` with a lower-case sentence.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), problems: Vec::new(), hints: Vec::new(), source: None }
+        Self { kind, message: message.into(), problems: Vec::new(), hints: Vec::new(), cause: None, source: None }
     }
 
     /// The call or a user's file is wrong (exit 2).
@@ -141,6 +146,24 @@ impl Error {
         Self { problems, ..Self::new(kind, message) }
     }
 
+    /// Several failures reported together, each with its causes and hints as a problem; the kind is the first one's. One
+    /// alone stays as it is; none is no failure.
+    pub fn several(mut errors: Vec<Self>) -> Option<Self> {
+        if errors.len() < 2 {
+            return errors.pop();
+        }
+        let kind = errors[0].kind();
+        Some(Self::problems(kind, errors.iter().flat_map(Self::as_problems).collect()))
+    }
+
+    fn as_problems(&self) -> Vec<Problem> {
+        if !self.problems.is_empty() {
+            return self.problems.clone();
+        }
+        let problem = Problem::new(self.chain().join(": "));
+        vec![if self.hints.is_empty() { problem } else { problem.hint(self.hints.join("\n")) }]
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -155,11 +178,18 @@ impl Error {
         self
     }
 
-    /// Wraps this error in a sentence that says what was being done; kind and hints stay.
+    /// Says what it is about; what was said before is forgotten.
+    #[must_use]
+    pub fn caused_by(mut self, cause: Cause) -> Self {
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
+    /// Wraps this error in a sentence that says what was being done; kind, hints and cause stay.
     #[must_use]
     pub fn context(self, message: impl Into<String>) -> Self {
-        let hints = self.hints.clone();
-        Self { kind: self.kind, message: message.into(), problems: Vec::new(), hints, source: Some(Box::new(self)) }
+        let (kind, hints, cause) = (self.kind, self.hints.clone(), self.cause.clone());
+        Self { hints, cause, source: Some(Box::new(self)), ..Self::new(kind, message) }
     }
 
     /// Changes the kind: what looked like a failure was a signal, say.
@@ -172,6 +202,11 @@ impl Error {
     /// The kind, which decides the exit code.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// What it is about, where whoever made it has said.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.cause.as_deref()
     }
 
     /// The problems reported together, empty for a single failure.

@@ -5,7 +5,7 @@
 //! before any subscriber sees an event ([`Redactor`]).
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -52,6 +52,15 @@ pub enum Event {
         template: String,
         /// Wall time, seconds.
         seconds: f64,
+    },
+    /// A stage failed. Why is the run's error, which comes last.
+    StageFailed {
+        /// Template name.
+        template: String,
+        /// The failure's class, as `docs/failures.md` has it.
+        class: &'static str,
+        /// The class in words.
+        words: &'static str,
     },
     /// A stage needs no work.
     StageSkipped {
@@ -113,6 +122,39 @@ pub enum Event {
         template: String,
         /// For example `vnc://127.0.0.1:5900`.
         url: String,
+    },
+    /// Keys of a boot command are being typed at the machine, or no more.
+    Typing {
+        /// Template name.
+        template: String,
+        /// Whether they are.
+        typing: bool,
+    },
+    /// Somebody is asked what to do about a step that failed; until there is an answer nothing happens.
+    Waiting {
+        /// Template name.
+        template: String,
+    },
+    /// Where the run can be watched in a browser. The address is a secret: who has it gets in. It is about no template,
+    /// so that it is in no log file.
+    LivePage {
+        /// `http://127.0.0.1:PORT/TOKEN/`.
+        url: String,
+    },
+    /// A guest asked the build's web server for something.
+    Request {
+        /// Template name.
+        template: String,
+        /// For example `GET`.
+        method: String,
+        /// Path and query, as they came.
+        path: String,
+        /// The status that was answered.
+        status: u16,
+        /// What the client calls itself.
+        user_agent: Option<String>,
+        /// Bytes of the body that were sent.
+        bytes: u64,
     },
     /// A sentence for the user.
     Message {
@@ -190,7 +232,12 @@ pub struct Events {
     subscribers: Arc<[Box<dyn Subscriber>]>,
     redactor: Arc<Redactor>,
     started: Instant,
+    /// Phases that have not ended well, in the order of their beginning.
+    running: Arc<Mutex<Vec<Beginning>>>,
 }
+
+/// When a phase of which template began, and its name.
+type Beginning = (Instant, String, String);
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,7 +248,12 @@ impl fmt::Debug for Events {
 impl Events {
     /// A handle that passes events to `subscribers` after `redactor` has taken the secrets out.
     pub fn new(subscribers: Vec<Box<dyn Subscriber>>, redactor: Redactor) -> Self {
-        Self { subscribers: subscribers.into(), redactor: Arc::new(redactor), started: Instant::now() }
+        Self {
+            subscribers: subscribers.into(),
+            redactor: Arc::new(redactor),
+            started: Instant::now(),
+            running: Arc::default(),
+        }
     }
 
     /// A handle that nobody listens to.
@@ -251,7 +303,27 @@ impl Events {
     pub fn phase(&self, template: &str, phase: impl Into<String>) -> Phase {
         let name = phase.into();
         self.emit(Event::PhaseStarted { template: template.to_owned(), phase: name.clone() });
-        Phase { events: self.clone(), template: template.to_owned(), name, started: Instant::now() }
+        let started = Instant::now();
+        self.running().push((started, template.to_owned(), name.clone()));
+        Phase { events: self.clone(), template: template.to_owned(), name, started }
+    }
+
+    /// Keys are being typed at `template`'s machine until the result is dropped.
+    pub fn typing(&self, template: &str) -> Typing {
+        self.emit(Event::Typing { template: template.to_owned(), typing: true });
+        Typing { events: self.clone(), template: template.to_owned() }
+    }
+
+    /// The phase of `template` that began last and has not ended well, and how long ago that was.
+    pub fn running_phase(&self, template: &str) -> Option<(String, Duration)> {
+        let running = self.running();
+        let (started, _, name) = running.iter().rfind(|(_, of, _)| of == template)?;
+        Some((name.clone(), started.elapsed()))
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, Vec<Beginning>> {
+        // A panic elsewhere leaves the list whole.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -304,11 +376,27 @@ impl Phase {
     /// Ends the phase well and returns its wall time.
     pub fn finish(self) -> Duration {
         let took = self.started.elapsed();
+        self.events.running().retain(|(started, template, name)| {
+            (started, template.as_str(), name.as_str()) != (&self.started, &self.template, &self.name)
+        });
         self.events.emit(Event::PhaseFinished {
             template: self.template.clone(),
             phase: self.name.clone(),
             seconds: took.as_secs_f64(),
         });
         took
+    }
+}
+
+/// Keys are being typed at a machine; they no longer are when this is dropped.
+#[derive(Debug)]
+pub struct Typing {
+    events: Events,
+    template: String,
+}
+
+impl Drop for Typing {
+    fn drop(&mut self) {
+        self.events.emit(Event::Typing { template: self.template.clone(), typing: false });
     }
 }

@@ -1,9 +1,14 @@
 //! Builds, proves and publishes VM images for research platforms such as VISA.
 
+pub mod answers;
+pub mod attach;
+pub mod boot_command;
 pub mod cache;
 pub mod cli;
 pub mod container;
 pub mod credentials;
+mod disk_space;
+pub mod download;
 pub mod engine;
 pub mod error;
 pub mod event;
@@ -11,10 +16,13 @@ pub mod glance;
 pub mod guest;
 pub mod image;
 mod lines;
+pub mod live;
 pub mod machine;
 mod os_release;
+pub mod package_cache;
 pub mod pam_key;
 pub mod pem;
+mod picture;
 pub mod pipeline;
 pub mod plan;
 pub mod preflight;

@@ -242,7 +242,7 @@ fn an_unreadable_environment_makes_no_undefined_variables() {
 fn no_builder_and_no_parent() {
     Broken::project(&[(BASE, "packer:\n  description: x\n")])
         .says(&["config.yml:2:3: template `base` has neither a parent nor a builder \
-         (add `extends:` in config.yml, or a builder of type `bootstrap`)"]);
+         (add `extends:` in config.yml, or a builder of type `bootstrap` or `installer`)"]);
 }
 
 #[test]
@@ -252,22 +252,22 @@ fn builders_in_the_wrong_place() {
         (APPS, "packer:\n  builders:\n    - type: bootstrap\n      suite: trixie\n"),
     ])
     .says(&[
-        "templates/apps/manifest.yml:3:13: a `bootstrap` builder makes a first disk, but this template has its parent's \
+        "templates/apps/manifest.yml:3:13: a builder of type `bootstrap` makes a first disk, but this template has its parent's \
          (write `type: qemu`, or drop the builder)",
-        "templates/base/manifest.yml:3:13: a `qemu` builder starts from the parent's disk, but this template has no parent \
-         (add `extends:` in config.yml, or write `type: bootstrap`)",
+        "templates/base/manifest.yml:3:13: a `qemu` builder starts from the parent's disk or from a medium, but here is neither \
+         (add `extends:` in config.yml, or `iso_url`, or write `type: bootstrap`)",
     ]);
 }
 
 #[test]
 fn options_of_packer_that_are_not_supported() {
-    let builder = "packer:\n  builders:\n    - type: qemu\n      boot_command: []\n      ssh_usernam: root\n      memry: 4\n      qemuargs: []\n";
+    let builder = "packer:\n  builders:\n    - type: qemu\n      boot_command: []\n      ssh_certificate_fil: x\n      memry: 4\n      ssh_proxy_host: x\n";
     Broken::project(&[(APPS, builder)]).says(&[
-        "templates/apps/manifest.yml:4:7: `boot_command` is an option of Packer's qemu builder that visabuild does not support yet",
-        "templates/apps/manifest.yml:5:7: unknown key `ssh_usernam` \
-         (`ssh_username` is an option of Packer's qemu builder, not supported yet)",
+        "templates/apps/manifest.yml:4:7: `boot_command` is for a builder that installs a system: this disk is the parent's",
+        "templates/apps/manifest.yml:5:7: unknown key `ssh_certificate_fil` \
+         (`ssh_certificate_file` is an option of Packer's qemu builder, not supported yet)",
         "templates/apps/manifest.yml:6:7: unknown key `memry` (did you mean `memory`?)",
-        "templates/apps/manifest.yml:7:7: `qemuargs` is an option of Packer's qemu builder that visabuild does not support yet",
+        "templates/apps/manifest.yml:7:7: `ssh_proxy_host` is an option of Packer's qemu builder that visabuild does not support yet",
     ]);
 }
 
@@ -282,6 +282,51 @@ fn scalars_of_wrong_form() {
         "templates/apps/manifest.yml:8:17: expected a boolean, found `maybe` (write `true` or `false`)",
         "templates/apps/manifest.yml:9:15: format `raw` is not supported yet, only `qcow2`",
         "templates/apps/manifest.yml:10:19: `disk_image` cannot be false: the disk is the parent's",
+    ]);
+}
+
+#[test]
+fn machines_of_wrong_form() {
+    let builder = "packer:\n  builders:\n    - type: qemu\n      machine_type: microvm\n      disk_interface: sd\n      \
+                   disk_additional_size: [1G, x]\n      net_device: e1001\n      net_bridge: br0\n      \
+                   vnc_bind_address: 0.0.0.0\n      vnc_password: 123456789\n      qemuargs:\n      - [\"-vnc\", \":0\"]\n      - [device, x]\n      \
+                   - [\"-netdev\", \"user,hostfwd=tcp::{{ .SSHHostPort }}-:22\"]\n      communicator: none\n      \
+                   ssh_port: 0\n      ssh_keep_alive_interval: often\n";
+    Broken::project(&[(APPS, builder)]).says(&[
+        "templates/apps/manifest.yml:4:21: expected a machine of QEMU's, found `microvm` \
+         (write `q35`, `pc`, or one with its version, like `pc-q35-9.2`)",
+        "templates/apps/manifest.yml:5:23: expected one of `virtio`, `virtio-scsi`, `ide`, `sata`, `scsi`, found `sd`",
+        "templates/apps/manifest.yml:6:34: expected a size, found `x` (write it like `10G`, `40960M` or `40960` (MiB))",
+        "templates/apps/manifest.yml:7:19: unknown network device `e1001` (did you mean `e1000`?)",
+        "templates/apps/manifest.yml:8:7: `net_bridge` cannot be used: a guest of a build is never on a network of the site \
+         (drop it; QEMU's own network takes the guest everywhere that this host gets to)",
+        "templates/apps/manifest.yml:9:25: VNC cannot listen on `0.0.0.0`: whoever reaches it works at the machine's keyboard \
+         (write `127.0.0.1`, and look in from elsewhere through `ssh -L`)",
+        "templates/apps/manifest.yml:10:21: a password for VNC has 1 to 8 bytes",
+        "templates/apps/manifest.yml:12:9: `-vnc` cannot be used \
+         (visabuild asks QEMU where it listens; `vnc_port_min` and its like say where it may)",
+        "templates/apps/manifest.yml:13:9: expected a switch of QEMU's, found `device` \
+         (write a row as `[\"-device\", \"virtio-balloon-pci\"]`)",
+        "templates/apps/manifest.yml:14:9: `qemuargs` has no variable `{{ .SSHHostPort }}` \
+         (the kernel chooses this port, and it is not known before QEMU runs)",
+        "templates/apps/manifest.yml:15:21: communicator `none` cannot be used: \
+         visabuild itself prepares, seals and powers off guests over SSH",
+        "templates/apps/manifest.yml:16:17: expected a whole number from 1, found `0` (write it without a unit, like `4096`)",
+        "templates/apps/manifest.yml:17:32: expected a duration, found `often` (write it with a unit, like `30s`, `5m` or `1m30s`)",
+    ]);
+    let builder = "packer:\n  builders:\n    - type: qemu\n      vnc_port_min: 6000\n      vnc_port_max: 5901\n";
+    Broken::project(&[(APPS, builder)])
+        .says(&["templates/apps/manifest.yml:5:21: `vnc_port_max` (5901) is below `vnc_port_min` (6000)"]);
+    let arguments =
+        "qemuargs:\n      - [\"-smbios\", \"type=1,serial=ds=nocloud;s=http://{{.HTTPIP}}:{{.HTTPPort}}/\"]\n";
+    let builder = format!("packer:\n  builders:\n    - type: qemu\n      {arguments}");
+    Broken::project(&[(APPS, &builder)]).says(&[
+        "templates/apps/manifest.yml:5:9: `{{ .HTTPPort }}` is of a builder that installs a system: this disk is the parent's",
+    ]);
+    let image = "type: qemu\n      iso_url: /x.qcow2\n      iso_checksum: none\n      disk_image: true";
+    let builder = format!("packer:\n  builders:\n    - {image}\n      {arguments}");
+    Broken::project(&[(BASE, &builder)]).says(&[
+        "templates/base/manifest.yml:8:9: `{{ .HTTPPort }}` is of a builder that installs a system: nothing is installed here",
     ]);
 }
 
@@ -304,7 +349,7 @@ fn builders_that_are_too_many_or_unknown() {
         .says(&["templates/apps/manifest.yml:4:7: a template has one builder; this is the second"]);
     let unknown = "packer:\n  builders:\n    - {type: virtualbox-iso}\n";
     Broken::project(&[(APPS, unknown)]).says(&[
-        "templates/apps/manifest.yml:3:14: unknown builder type `virtualbox-iso` (known here: `bootstrap`, `qemu`)",
+        "templates/apps/manifest.yml:3:14: unknown builder type `virtualbox-iso` (known here: `bootstrap`, `installer`, `qemu`)",
     ]);
 }
 
@@ -412,7 +457,7 @@ fn file_provisioners_of_wrong_form() {
         "templates/apps/manifest.yml:5:55: expected a file mode, found `u+x` (write it in octal, like `\"0644\"`)",
         "templates/apps/manifest.yml:5:71: direction `download` is not supported yet",
         "templates/apps/manifest.yml:6:60: unknown direction `up` (only `upload` is known here)",
-        "templates/apps/manifest.yml:6:64: unknown key `owner` (known here: `type`, `name`, `pause_before`, `timeout`, \
+        "templates/apps/manifest.yml:6:64: unknown key `owner` (known here: `type`, `name`, `pause_before`, `timeout`, `cache`, \
          `source`, `sources`, `content`, `destination`, `mode`, `direction`, `generated`)",
     ]);
 }

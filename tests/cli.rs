@@ -136,6 +136,29 @@ fn a_changed_script_changes_its_step_and_everything_after_it() {
 }
 
 #[test]
+fn an_installed_disk_depends_on_local_media_and_on_the_board() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("templates/installed");
+    fs::create_dir_all(&template).unwrap();
+    fs::write(folder.path().join("config.yml"), "templates:\n  installed:\n").unwrap();
+    fs::write(template.join("environment.yml"), "environment:\n  suite: trixie\n").unwrap();
+    let base = |medium: &str, more: &str| {
+        fs::write(template.join("medium.iso"), medium).unwrap();
+        let builder = format!("type: qemu\n      iso_url: medium.iso\n      iso_checksum: none\n      {more}");
+        fs::write(template.join("manifest.yml"), format!("packer:\n  builders:\n    - {builder}\n")).unwrap();
+        let (out, err, code) = run(&["plan", "--json", "-C", folder.path().to_str().unwrap()]);
+        assert_eq!(code, 0, "{err}");
+        let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+        plan["stages"][0]["base"]["fingerprint"].clone()
+    };
+    let before = base("one", "");
+    assert_eq!(before, base("one", ""));
+    assert_ne!(before, base("another", ""));
+    assert_ne!(before, base("one", "net_device: e1000"));
+    assert_eq!(before, base("one", "headless: false"));
+}
+
+#[test]
 fn wrong_options_are_exit_2() {
     for arguments in [
         &["--no-such-option"][..],
@@ -204,6 +227,22 @@ fn what_the_native_engine_misses_is_named_with_its_package() {
 }
 
 #[test]
+fn an_installer_needs_qemu_whatever_the_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, public) = keys(folder.path());
+    for (base, needed) in [("installer", true), ("bootstrap", false)] {
+        let mut command = visabuild();
+        command.args(["build", "system-base", "--engine", "nspawn", "--no-verify", "--base", base, "-rp", "pass-word"]);
+        command.arg("-pp").arg(&public).arg("-C").arg(repository()).arg("--output").arg(folder.path().join("builds"));
+        command.env("XDG_CACHE_HOME", folder.path()).env("PATH", folder.path().join("empty"));
+        let (_, err, code) = told(&command.output().unwrap());
+        assert_eq!(code, 3, "{err}");
+        assert!(err.contains("systemd-nspawn: is not on this host"), "{err}");
+        assert_eq!(err.contains("qemu-system-x86_64: is not on this host"), needed, "{err}");
+    }
+}
+
+#[test]
 fn kvm_that_cannot_run_a_guest_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let (_, public) = keys(folder.path());
@@ -238,7 +277,9 @@ fn shells_and_man_know_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let (_, err, code) = run(&["man", "--output", folder.path().to_str().unwrap()]);
     assert_eq!((err.as_str(), code), ("", 0));
-    for page in ["visabuild.1", "visabuild-build.1", "visabuild-verify.1", "visabuild-prune.1"] {
+    for page in
+        ["visabuild.1", "visabuild-build.1", "visabuild-verify.1", "visabuild-prune.1", "visabuild-attach-ssh.1"]
+    {
         assert!(folder.path().join(page).is_file(), "{page}");
     }
 }

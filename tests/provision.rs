@@ -100,7 +100,7 @@ impl Bench {
 
 fn provisioner(action: Action) -> Provisioner {
     let location = Location { file: "templates/visa-base/manifest.yml".into(), line: 12, column: 5 };
-    Provisioner { label: "install xrdp".into(), action, pause_before: None, timeout: None, location }
+    Provisioner { label: "install xrdp".into(), action, pause_before: None, timeout: None, cache: None, location }
 }
 
 fn shell(shell: Shell) -> Provisioner {

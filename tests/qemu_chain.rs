@@ -12,7 +12,7 @@ use support::{PASSWORD, images, keys, shared};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use visabuild::event::Events;
-use visabuild::guest::{Endpoint, Guest, HostKey, Key, Outcome};
+use visabuild::guest::{Attempts, Endpoint, Guest, HostKey, Key, Outcome};
 use visabuild::machine::{Accelerator, Config, Firmware, PowerOff, Running, Seed, Start, size_to_host, write_seed};
 
 fn image(template: &str) -> PathBuf {
@@ -59,6 +59,7 @@ impl Instance {
         let start = Start {
             runtime: folder.path(),
             serial_log: &log,
+            serial_raw: None,
             template: "instance",
             events: &Events::none(),
             cancel: &cancel,
@@ -68,6 +69,8 @@ impl Instance {
             address: machine.forwarded(22).unwrap().into(),
             user: "root".into(),
             key,
+            options: visabuild::guest::Options::default(),
+            attempts: Attempts::default(),
             host_key: HostKey::default(),
             watch: machine.watch(),
             cancel: cancel.clone(),
@@ -108,7 +111,7 @@ async fn qemu_a_sealed_image_boots_under_uefi_and_has_no_traces_of_the_build() {
     let folder = tempfile::tempdir().unwrap();
     let vars = folder.path().join("vars.fd");
     fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).unwrap();
-    let uefi = Firmware::Uefi { code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(), vars };
+    let uefi = Firmware::Uefi { code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(), vars, secure_boot: false };
     let mut instance = Instance::boot(&image, uefi, json!({ "owner": "a.b-c_1", "id": "7" })).await;
     assert!(instance.run("test -d /sys/firmware/efi && id a.b-c_1").await.contains("(a.b-c_1)"));
     // HYG-1: the password asked for, in yescrypt, and no way in with it but the console.

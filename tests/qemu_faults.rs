@@ -120,6 +120,7 @@ fn qemu_a_kernel_panic_ends_the_build_at_once_with_that_reason() {
     assert!(err.contains("Kernel panic - not syncing: sysrq triggered crash"), "{err}");
     let serial = fs::read_to_string(bench.results().join("failure/serial.log")).unwrap();
     assert!(serial.contains("sysrq triggered crash"), "{serial}");
+    assert!(fs::read_to_string(bench.results().join("failure/failure.json")).unwrap().contains("\"kernel-panic\""));
 }
 
 #[test]
@@ -138,5 +139,5 @@ fn qemu_a_full_disk_ends_the_build_at_once_with_that_reason() {
     let (code, err) = run.end();
     assert_eq!(code, Some(3), "{err}");
     assert!(err.contains("no space left on the host for"), "{err}");
-    assert!(bench.results().join("failure/reason.txt").is_file());
+    assert!(fs::read_to_string(bench.results().join("failure/failure.json")).unwrap().contains("\"disk-full\""));
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use visabuild::template::hardware::{Hardware, Screen};
 use visabuild::template::{
     Action, Builder, FileSource, Inputs, Machine, Provisioner, Resolved, Shell, ShellSource, Template, Value, load,
     resolve,
@@ -89,7 +90,8 @@ fn the_first_template_is_bootstrapped() {
     assert_eq!(bootstrap.components, ["main", "contrib"]);
     assert_eq!((&bootstrap.packages[..], bootstrap.disk_size), (&["cloud-init".to_owned()][..], 8 << 30));
     let ssh_timeout = Some(Duration::from_secs(90));
-    let machine = Machine { memory: Some(2048), cpus: Some(2), ssh_timeout, ..Machine::default() };
+    let machine =
+        Machine { memory: Some(2048), cpus: Some(2), ssh_timeout, hardware: headless(), ..Machine::default() };
     assert_eq!(bootstrap.machine, machine);
 
     assert_eq!(labels(provisioners), ["update.sh"]);
@@ -106,6 +108,11 @@ fn the_first_template_is_bootstrapped() {
     assert!(seal.root_password.is_none() && seal.provisioners.is_empty() && !seal.keep_ca_certificates);
 }
 
+/// The only device that the first template says something about.
+fn headless() -> Hardware {
+    Hardware { screen: Screen { headless: Some(true), ..Screen::default() }, ..Hardware::default() }
+}
+
 #[test]
 fn a_child_starts_from_its_parents_machine() {
     let resolved = resolved();
@@ -116,6 +123,7 @@ fn a_child_starts_from_its_parents_machine() {
         cpus: Some(2),
         cpu_model: Some("max".to_owned()),
         ssh_timeout: Some(Duration::from_secs(90)),
+        hardware: headless(),
         ..Machine::default()
     };
     assert_eq!(machine, &Machine { disk_size: Some(10 << 30), ..inherited.clone() });

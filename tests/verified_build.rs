@@ -60,6 +60,7 @@ fn nspawn_an_image_that_fails_its_contract_is_not_published_and_an_earlier_one_s
     assert_eq!(fs::metadata(&image).unwrap().modified().unwrap(), published);
     assert!(bench.results().join("tiny.failed.qcow2").is_file());
     assert!(fs::read_to_string(bench.results().join("failure/reason.txt")).unwrap().contains("OWN-1"));
+    assert!(fs::read_to_string(bench.results().join("failure/failure.json")).unwrap().contains("\"not-verified\""));
     assert!(bench.results().join("failure/verification.html").is_file());
 
     // Unless it is asked for.

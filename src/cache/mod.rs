@@ -2,8 +2,14 @@
 //!
 //! ```text
 //! layers/KEY.json KEY.INSTANCE.qcow2 KEY.lock   one provisioned, unsealed overlay each
+//!        KEY.INSTANCE.sum.json                  what its content must be (module `integrity`)
+//! checkpoints/…                                 likewise, of stages that were not complete yet; beside the disk the
+//!             KEY.INSTANCE.memory and .key        guest's memory and the SSH key that lets a build in again (0600)
 //! bases/…                                       likewise, with the kernel and initramfs beside
 //! sealed/…                                      what the finished images hold, by HMAC (0600)
+//! inputs/…                                      what images were made of, and how long it took (0600)
+//! downloads/…                                  files from elsewhere, by checksum (module `download`)
+//! packages/…                                  files of package servers, by URL (module `package_cache::store`)
 //! work/RUN/                                     a running build's files; its lock is held
 //! hmac.key                                      made on this host, never leaves it (0600)
 //! ```
@@ -17,12 +23,23 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Kind, Result};
 
-pub use layers::{BuildLock, Layer, LayerInfo, LayerStore};
-pub use sealed::SealedState;
+pub use check::{Broken, Verified, verify};
+pub use collect::{Collector, Outcome, Reason, Rules, choose, with_all_on};
+pub use history::{History, Share, Times, small_text};
+pub(crate) use integrity::digest;
+pub use inventory::{Inventory, Item, ItemKind, Other, State};
+pub use layers::{BuildLock, Layer, LayerInfo, LayerStore, Linked, SavedGuest, SavedMemory, memory_of};
+pub use sealed::{Found, SealedState};
 pub use secrets::{SecretTags, Secrets};
 pub use work::{Abandoned, WorkFolder};
 
+mod check;
+mod collect;
+mod history;
+mod integrity;
+mod inventory;
 mod layers;
+mod qcow2;
 mod sealed;
 mod secrets;
 mod work;
@@ -40,7 +57,18 @@ impl Cache {
     /// The folder cannot be made (kind host).
     pub fn open(root: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        for folder in ["", "layers", "bases", "sealed", "work"] {
+        for folder in [
+            "",
+            "layers",
+            "checkpoints",
+            "bases",
+            "sealed",
+            "work",
+            "inputs",
+            "inputs/blobs",
+            "inputs/records",
+            "inputs/times",
+        ] {
             let path = root.join(folder);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
                 Error::host(format!("cannot make the cache folder {}", path.display()))
@@ -59,12 +87,21 @@ impl Cache {
 
     /// The store of provisioned layers.
     pub fn layers(&self) -> LayerStore {
-        LayerStore::new(self.root.join("layers"))
+        self.store("layers")
     }
 
     /// The store of base disks.
     pub fn bases(&self) -> LayerStore {
-        LayerStore::new(self.root.join("bases"))
+        self.store("bases")
+    }
+
+    /// The store of what stages were before they were complete.
+    pub fn checkpoints(&self) -> LayerStore {
+        self.store("checkpoints")
+    }
+
+    fn store(&self, folder: &str) -> LayerStore {
+        LayerStore::new(self.root.join(folder), self.root.join("checkpoints"))
     }
 }
 

@@ -33,15 +33,34 @@ struct Record {
     modified: i128,
 }
 
+/// What is known of the image at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// There is no such file.
+    Missing,
+    /// The file is not from a build with this cache.
+    Unknown,
+    /// It was written by something else after it was built.
+    Changed,
+    /// It was built so, and nothing was changed since.
+    Built(SealedState),
+}
+
 impl SealedState {
+    /// What the file at `image` is.
+    pub fn find(cache: &Cache, image: &Path) -> Found {
+        let Some(now) = size_and_time(image) else { return Found::Missing };
+        let record = fs::read(record_path(cache, image)).ok();
+        match record.and_then(|text| serde_json::from_slice::<Record>(&text).ok()) {
+            None => Found::Unknown,
+            Some(record) if (record.size, record.modified) != now => Found::Changed,
+            Some(record) => Found::Built(record.state),
+        }
+    }
+
     /// Whether the file at `image` is there, is the one that visabuild wrote, and has this state.
     pub fn is_at(&self, cache: &Cache, image: &Path) -> bool {
-        let record =
-            fs::read(record_path(cache, image)).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
-        match (record, size_and_time(image)) {
-            (Some(record), Some(now)) => record.state == *self && (record.size, record.modified) == now,
-            _ => false,
-        }
+        matches!(Self::find(cache, image), Found::Built(state) if state == *self)
     }
 
     /// Records that the file at `image` has this state.

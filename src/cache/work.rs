@@ -7,7 +7,7 @@ use super::{Cache, lock_file, try_lock};
 use crate::error::{Context, Kind, Result};
 
 /// Marks a working folder that the user asked to keep.
-const KEPT: &str = "kept";
+pub(super) const KEPT: &str = "kept";
 
 /// A folder for one run's overlays, logs and sockets. It is removed when this value is dropped,
 /// and by the next run if this one is killed.
@@ -33,7 +33,8 @@ impl WorkFolder {
             .context(Kind::Host, || format!("cannot make a folder in {}", parent.display()))?
             .keep();
         let lock = lock_file(&path.join("lock"))?;
-        try_lock(&lock)?;
+        // Waits for who only looks whether it is locked.
+        lock.lock().context(Kind::Host, || format!("cannot lock {}", path.display()))?;
         Ok((Self { path, keep: false, _lock: lock }, abandoned))
     }
 
@@ -91,7 +92,7 @@ fn remove_abandoned(parent: &Path) -> Result<Abandoned> {
 }
 
 /// Removes a working folder, its lock last: a folder that cannot be removed stays known as abandoned.
-fn remove(folder: &Path) -> std::io::Result<()> {
+pub(super) fn remove(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)?.flatten() {
         let path = entry.path();
         if entry.file_type()?.is_dir() {

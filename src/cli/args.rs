@@ -1,13 +1,17 @@
 //! The commands and their options.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
+use super::cache_args::CacheArgs;
 use super::cloud_args::{CloudArgs, CloudCommand, PublishArgs};
+use super::look::LookArgs;
 use crate::engine::Engine;
 use crate::image::Compression;
+use crate::pipeline::{CheckpointMemory, CheckpointPolicy, StepReference};
 
 /// Builds VM images for research platforms: templates in, bootable and sealed qcow2 out.
 #[derive(Debug, Parser)]
@@ -36,6 +40,18 @@ Secrets are given as to the build: what is given is looked for on every byte of 
 Exit codes: 0 no check failed, and all were made but those that need a value which was not given;
 5 one failed or could not be made; 2 the call or a file is wrong; 3 the host cannot do it.";
 
+const WHY_HELP: &str = "\
+Each template is compared with what its newest image was made of. Nothing is booted or built.
+Secrets need not be given; whether they changed is known only if they are (-rp, -pp).
+Exit codes: 0 said, also where nothing changed; 2 the call or a file is wrong; 3 the cache cannot be read.";
+
+const ATTACH_HELP: &str = "\
+BUILD is a build's name, its template or the id of its run; it may be left out where one build runs.
+A build that verifies has several machines: BUILD/verify-BOOT is one of them.
+Without a way, the running builds are listed.
+Exit codes: 0 done; 2 several builds are running and none is named, or the one that is named is not
+among them; 3 no build is running, or it is not yet where it could be attached to; of `ssh` its own.";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -44,14 +60,22 @@ pub enum Command {
     Build(Box<BuildArgs>),
     /// Check config.yml, templates and their files; builds nothing
     Validate(ProjectArgs),
-    /// Show what would be built, with fingerprints
+    /// Show what would be built, what is there of it, and how long the rest took last
     Plan(PlanArgs),
+    /// Say what a build would do and why: which step is done again, and what changed
+    #[command(after_help = WHY_HELP)]
+    Why(WhyArgs),
     /// Boot an image as the cloud would, and prove that it keeps its platform's contract
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
     /// Publish images, and what is done with them in the cloud.
     #[command(flatten)]
     Cloud(CloudCommand),
+    /// Look into a running build: its screen, serial console, a shell in its guest
+    #[command(after_help = ATTACH_HELP)]
+    Attach(AttachArgs),
+    /// See what is kept between builds, throw away what is not needed, prove that it is whole
+    Cache(CacheArgs),
     /// Say whether this host can build, and what is missing
     Doctor(DoctorArgs),
     /// Print a script by which a shell completes words
@@ -103,6 +127,19 @@ pub struct ProjectArgs {
     /// Package mirror; the build host's own if not set
     #[arg(long, value_name = "URL", env = "VISABUILD_MIRROR", hide_env_values = true)]
     pub mirror: Option<String>,
+    /// How the base disk is made, where a template has both ways
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto", env = "VISABUILD_BASE")]
+    pub base: BaseChoice,
+    /// Leave the network alone: what is not in the cache is an error
+    #[arg(long, env = "VISABUILD_OFFLINE", action = clap::ArgAction::SetTrue)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    pub offline: bool,
+    /// Virtual machines are emulated, whatever the host can do.
+    #[arg(skip)]
+    pub emulate: bool,
+    /// Steps that are left out, at the user's word after they had failed.
+    #[arg(skip)]
+    pub skipped: Vec<StepReference>,
     /// Certificate authority (PEM) that the guest trusts during the build; may be repeated
     #[arg(long, value_name = "PATH")]
     pub ca_cert: Vec<PathBuf>,
@@ -117,6 +154,9 @@ pub struct ProjectArgs {
 /// Options of `build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
+    /// The command line that does the same again, without secrets.
+    #[arg(skip)]
+    pub again: String,
     /// What the templates see.
     #[command(flatten)]
     pub project: ProjectArgs,
@@ -126,15 +166,34 @@ pub struct BuildArgs {
     /// How a virtual machine's processor is made
     #[arg(long, value_enum, value_name = "WHICH", default_value = "auto", env = "VISABUILD_ACCEL")]
     pub accel: AcceleratorChoice,
-    /// How the base disk is made
-    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
-    pub base: BaseChoice,
-    /// After a failure: remove the machine's disk, or keep it to look at
+    /// After a failure: remove the machine's disk, keep it to look at, or ask while the guest runs
     #[arg(long, value_enum, value_name = "WHAT", default_value = "cleanup")]
     pub on_error: OnError,
+    /// Show the build in a browser: steps, log, requests, the guest's screen; prints the address
+    #[arg(long, env = "VISABUILD_WATCH", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub watch: bool,
+    /// After which provisioners the disk is kept, so that a later build can go on from there
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "costly", env = "VISABUILD_CHECKPOINTS")]
+    pub checkpoints: CheckpointPolicy,
+    /// Keep the memory of QEMU's guest with the last of them: it goes on in a second instead of booting
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", env = "VISABUILD_CHECKPOINT_MEMORY")]
+    pub checkpoint_memory: CheckpointMemory,
+    /// Let guests and the bootstrap fetch packages themselves instead of through the package cache
+    #[arg(long, env = "VISABUILD_NO_PACKAGE_CACHE", action = clap::ArgAction::SetTrue)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_package_cache: bool,
     /// Build everything anew, also what is unchanged
     #[arg(long)]
     pub force: bool,
+    /// Do this step, and all that comes after it, again: its number in `visabuild plan`, its label or its script
+    #[arg(long, value_name = "[TEMPLATE:]STEP", conflicts_with = "force")]
+    pub from: Option<String>,
+    /// End after this step: it is kept for later builds, and no image is made
+    #[arg(long, value_name = "[TEMPLATE:]STEP", conflicts_with = "upload")]
+    pub until: Option<String>,
+    /// Build so many templates at a time that do not lie on each other [default: what CPUs and memory allow]
+    #[arg(short, long, value_name = "N", env = "VISABUILD_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
     /// CPUs of the build machine [default: the template's, or the host's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub cpus: Option<u32>,
@@ -209,6 +268,9 @@ pub struct VerifyArgs {
     /// Accept an image that lies on another file (a backing file), which is then read as well
     #[arg(long)]
     pub allow_backing: bool,
+    /// Show the verification in a browser: steps, log, the guests' screens; prints the address
+    #[arg(long, env = "VISABUILD_WATCH", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub watch: bool,
     /// Keep overlays, metadata and serial logs, and say where
     #[arg(long)]
     pub keep: bool,
@@ -238,15 +300,70 @@ pub struct VerifyArgs {
     pub memory: Option<u64>,
 }
 
+/// Options of `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// How to look into it
+    #[command(subcommand)]
+    pub way: Option<AttachWay>,
+}
+
+/// Which build is meant.
+#[derive(Debug, Args)]
+pub struct BuildName {
+    /// A running build: its name, its template or the id of its run
+    #[arg(value_name = "BUILD")]
+    pub build: Option<String>,
+}
+
+/// How to look into a running build.
+#[derive(Debug, Subcommand)]
+pub enum AttachWay {
+    /// Print where the screen is, and show it where a VNC viewer and a display are there
+    Vnc(BuildName),
+    /// Show what the serial console has said and says, until the machine ends or Ctrl-C
+    Serial(BuildName),
+    /// Log into the guest with the build's own key, or run a command there
+    Ssh {
+        /// Which build.
+        #[command(flatten)]
+        build: BuildName,
+        /// A command for the guest instead of a shell
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Write the screen as PNG: to FILE, `-` for standard output [default: BUILD.png]
+    #[command(override_usage = "visabuild attach screenshot [BUILD] [FILE]")]
+    Screenshot {
+        /// A running build, and the file; one word that is no running build and has a `.` or `/`, or is `-`, is the file
+        #[arg(value_name = "BUILD|FILE", num_args = 0..=2)]
+        words: Vec<String>,
+    },
+}
+
 /// Options of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// What the templates see.
     #[command(flatten)]
     pub project: ProjectArgs,
+    /// Where results are looked for.
+    #[command(flatten)]
+    pub look: LookArgs,
     /// Form of the plan
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     pub format: PlanFormat,
+}
+
+/// Options of `why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// What the templates see.
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    /// Where results are looked for.
+    #[command(flatten)]
+    pub look: LookArgs,
 }
 
 /// Options of `doctor`.
@@ -286,8 +403,10 @@ pub enum AcceleratorChoice {
 /// `--base`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BaseChoice {
-    /// The best way that works here
+    /// The installer where KVM works and the mirror has all that it asks for, else bootstrap
     Auto,
+    /// The distribution's own installer runs in a virtual machine
+    Installer,
     /// mmdebstrap makes the root file system, the disk is assembled from it
     Bootstrap,
 }
@@ -299,6 +418,8 @@ pub enum OnError {
     Cleanup,
     /// Keep the disk too, and say how to boot it
     Keep,
+    /// Ask at the terminal while the guest runs: try the step again, a shell in the guest, skip the step, or give up
+    Ask,
 }
 
 /// `plan --format`.

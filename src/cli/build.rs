@@ -4,23 +4,29 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{AcceleratorChoice, BuildArgs, OnError};
+use super::ask::{Asker, Decision};
 use super::build_upload::Upload;
-use super::project::Prepared;
+use super::project::{Failures, Prepared};
 use super::signals::Signals;
-use super::{Environment, cache_folder, guest, print};
+use super::{Environment, cache_folder, guest, packages, print, watch};
 use crate::cache::{Abandoned, Cache, WorkFolder, lock_file, try_lock};
+use crate::download::{Downloader, Policy};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Events, Level, Redactor, Subscriber};
 use crate::image::Compression;
 use crate::image::manifest::HostFacts;
+use crate::live::Live;
 use crate::machine::{self, Accelerator, Display};
-use crate::pipeline::{self, Artifact, Results, Settings, Sizes, Target, Verifier};
+use crate::pipeline::{
+    self, Artifact, BuiltKeys, CheckpointPolicy, Results, Settings, Sizes, StepReference, Target, Verifier,
+};
 use crate::plan::{Plan, Stage};
 use crate::preflight::accelerator::{self, Request};
 use crate::preflight::{self, Finding, State};
@@ -32,33 +38,76 @@ use crate::source::keyring::Pinned;
 use crate::verify::disk::scan::Secret;
 use crate::verify::{self, contract::Contract};
 
-/// Why the base disk is made by bootstrap, for the output and the manifest.
-const BASE_REASON: &str = "bootstrap: the only way that this version has";
+/// What a container and the programs of a build in it may need, MiB.
+const CONTAINER_MEMORY: u64 = 1024;
 
 /// Builds the selected templates and those they extend.
-pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Signals) -> Result<()> {
-    let prepared = Prepared::new(&args.project, environment, false, signals.cancel()).await?;
+pub(super) async fn run(mut args: BuildArgs, environment: &Environment, signals: &Signals) -> Result<()> {
+    args.project.emulate = args.accel == AcceleratorChoice::Tcg;
+    let asker = (args.on_error == OnError::Ask).then(Asker::new).transpose()?;
+    let mut live = watch::begin(args.watch).await?;
+    let result = loop {
+        let result = build(&args, asker.as_ref(), &mut live, environment, signals).await;
+        match asker.as_ref().and_then(|asker| asker.take()) {
+            Some(decision) if result.is_err() && signals.received().is_none() => {
+                if let Decision::Skip(step) = decision {
+                    args.project.skipped.push(step);
+                }
+            }
+            _ => break result,
+        }
+    };
+    watch::end(live, &result, signals).await;
+    result
+}
+
+async fn build(
+    args: &BuildArgs,
+    asker: Option<&Arc<Asker>>,
+    live: &mut Option<Live>,
+    environment: &Environment,
+    signals: &Signals,
+) -> Result<()> {
+    packages::check(args)?;
+    let mut prepared = Prepared::new(&args.project, environment, false, signals.cancel()).await?;
     let targets = if args.no_verify { BTreeMap::new() } else { targets(&prepared.plan, &args.project.templates)? };
-    let upload = Upload::prepare(&args, &prepared, environment, signals).await?;
+    let upload = Upload::prepare(args, &prepared, environment, signals).await?;
     let detection = accelerator::detect();
     let engine = args.engine.or(prepared.engine).unwrap_or_default();
     let accelerator = match engine {
-        Engine::Nspawn if targets.is_empty() => Accelerator::Tcg,
-        // An image is always verified in QEMU.
+        Engine::Nspawn if targets.is_empty() && !prepared.plan.has_installer() => Accelerator::Tcg,
+        // An image is always installed and verified in QEMU.
         Engine::Qemu | Engine::Nspawn => accelerator::choose(request(args.accel), &detection)?,
     };
-    let output = output_folder(&args, &prepared.root)?;
+    let output = output_folder(args.output.clone(), &prepared.root)?;
     let cache = Cache::open(&cache_folder(environment)?)?;
+    packages::remember(args, &prepared, &cache);
     let _output_lock = lock_output(&output)?;
     let (mut work, abandoned) = WorkFolder::new(&cache)?;
     let removed = abandoned.removed + clean_up(abandoned, signals.cancel()).await;
     let hidden = prepared.hidden.iter().chain(upload.iter().flat_map(Upload::secrets));
-    let events = events(&args, hidden, work.path());
-    tell_beginning(&events, &args, &prepared, removed);
+    let events = events(args, hidden, work.path(), live.as_ref());
+    if let Some(live) = live {
+        live.follow(&events, work.path(), &prepared.plan.stages);
+    }
+    tell_beginning(&events, args, &prepared, removed);
 
-    let results = results(&args, &prepared, cache.clone(), output);
-    let verifier = (!targets.is_empty()).then(|| verifier(&args, &prepared, targets, accelerator));
-    let unchanged = pipeline::unchanged(&prepared.plan, &results, &events)?;
+    let (from, until) = steps(args, &prepared.plan)?;
+    let results = Results { from, ..results(args, &prepared, cache.clone(), output) };
+    let verifier = (!targets.is_empty()).then(|| verifier(args, &prepared, targets, accelerator));
+    let mut unchanged = match until {
+        None => pipeline::unchanged(&prepared.plan, &results, &events)?,
+        Some(_) => None,
+    };
+    if unchanged.is_none()
+        && until.is_none()
+        && let Some(instead) = &prepared.instead
+    {
+        unchanged = pipeline::unchanged(instead, &results, &events)?;
+        if unchanged.is_some() {
+            prepared.bootstrap_instead("the images are there");
+        }
+    }
     check_verifier(verifier.as_ref(), &prepared.plan, unchanged.as_deref(), &results, environment)?;
     let artifacts = match unchanged {
         Some(artifacts) => {
@@ -69,11 +118,33 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
             artifacts
         }
         None => {
-            tell_engine(&events, engine, (accelerator, &detection.reason), &args, environment);
-            events.info(None, format!("base disk: {BASE_REASON}"));
-            check_host(engine, &args, &prepared, &results, environment, &events).await?;
-            let settings =
-                settings(&args, &prepared, results, verifier, (engine, accelerator), signals.cancel()).await?;
+            tell_engine(&events, engine, (accelerator, &detection.reason), args, (&prepared.plan, environment));
+            events.info(None, format!("base disk: {}", prepared.base));
+            check_host(engine, args, &prepared, &results, environment, &events).await?;
+            let mut settings =
+                settings(args, &prepared, results, verifier, (engine, accelerator), (&events, signals.cancel()))
+                    .await?;
+            if let Some(asker) = asker {
+                settings.ask = Some(asker.ask(signals.cancel()));
+                settings.built = asker.built.clone();
+                // A step is tried again from the state before it.
+                settings.checkpoints = CheckpointPolicy::All;
+            }
+            if prepared.instead.is_some()
+                && let Some(error) =
+                    pipeline::refused_installer(&prepared.plan, &settings, &work, &events, signals.cancel()).await?
+            {
+                prepared.bootstrap_instead(&error.chain().join(": ").replace('\n', ", "));
+                events.info(None, format!("base disk: {}", prepared.base));
+                settings.facts.base.clone_from(&prepared.base);
+            }
+            if let Some(until) = until {
+                let (plan, cancel) = (&prepared.plan, signals.cancel());
+                pipeline::build_until(plan, &until, &settings, &mut work, &events, cancel).await?;
+                let text = format!("stopped after step {} as asked; the next build goes on from there", until.step + 1);
+                events.info(Some(&until.template), text);
+                return Ok(());
+            }
             pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?
         }
     };
@@ -86,19 +157,68 @@ pub(super) async fn run(args: BuildArgs, environment: &Environment, signals: &Si
     }
 }
 
-fn output_folder(args: &BuildArgs, root: &Path) -> Result<PathBuf> {
-    std::path::absolute(args.output.clone().unwrap_or_else(|| root.join("builds")))
+pub(super) fn output_folder(output: Option<PathBuf>, root: &Path) -> Result<PathBuf> {
+    std::path::absolute(output.unwrap_or_else(|| root.join("builds")))
         .context(Kind::Usage, || "the output folder has no usable name")
 }
 
 fn results(args: &BuildArgs, prepared: &Prepared, cache: Cache, output: PathBuf) -> Results {
     Results {
+        history: cache.history(&prepared.root),
         cache,
         output,
         force: args.force,
+        from: None,
         compression: args.compression.unwrap_or(Compression::Zstd),
         secrets: prepared.secrets.clone(),
     }
+}
+
+/// The steps at which work begins anew, and ends.
+fn steps(args: &BuildArgs, plan: &Plan) -> Result<(Option<StepReference>, Option<StepReference>)> {
+    let find = |option: &str, text: &Option<String>| {
+        let text = text.as_deref();
+        text.map(|text| super::steps::find(plan, &args.project.templates, option, text)).transpose()
+    };
+    let mut failures = Failures::default();
+    let from = failures.take(find("--from", &args.from)).flatten();
+    let until = failures.take(find("--until", &args.until)).flatten();
+    failures.end()?;
+    let is_never_kept = |until: &StepReference| {
+        let stage = plan.stage(&until.template)?;
+        let parent = stage.parent.as_deref().and_then(|name| plan.stage(name));
+        Some(parent.is_some_and(|parent| parent.never_kept) || until.step >= stage.steps_that_can_be_kept())
+    };
+    if until.as_ref().and_then(is_never_kept) == Some(true) {
+        return Err(Error::usage("`--until`: nothing would be kept, because a step up to there says `cache: never`"));
+    }
+    Ok((from, until))
+}
+
+/// How many templates are built at a time, and how many CPUs each machine has then, where nothing else is said.
+fn jobs(
+    args: &BuildArgs,
+    (engine, accelerator): (Engine, Accelerator),
+    memory: u64,
+    events: &Events,
+) -> (usize, Option<u32>) {
+    let memory = if engine == Engine::Qemu { memory } else { CONTAINER_MEMORY };
+    let possible = machine::how_many(memory);
+    let jobs = match args.jobs.map(usize::from) {
+        // One question is asked at a time.
+        _ if args.on_error == OnError::Ask => 1,
+        Some(jobs) => jobs,
+        // Programs in a guest use more than one processor now and then.
+        None => (possible / 2).max(1),
+    };
+    let fitting = machine::how_many_fit(memory).max(1);
+    if jobs > fitting {
+        let text = format!("{fitting} instead of {jobs} templates at a time: each needs {memory} MiB of memory");
+        events.warn(None, text);
+    }
+    let jobs = jobs.min(fitting);
+    let share = jobs > 1 && engine == Engine::Qemu;
+    (jobs, share.then(|| machine::cpus_of_one(accelerator, jobs)))
 }
 
 /// What is verified: the templates that were named, and of the others those that no other extends.
@@ -141,27 +261,29 @@ fn tell_engine(
     engine: Engine,
     (accelerator, reason): (Accelerator, &str),
     args: &BuildArgs,
-    environment: &Environment,
+    (plan, environment): (&Plan, &Environment),
 ) {
     match engine {
         Engine::Qemu => events.info(None, format!("accelerator: {accelerator} ({reason})")),
         Engine::Nspawn => events.info(None, "engine: nspawn (containers, at the host's own speed)"),
     }
-    tell_ignored(events, engine, args);
+    if engine == Engine::Nspawn && !plan.has_installer() {
+        tell_ignored(events, args);
+    }
     if engine == Engine::Qemu && accelerator == Accelerator::Tcg && nspawn_is_possible(environment) {
         events.info(None, "emulation is slow; `--engine nspawn` builds the same at the host's full speed here");
     }
 }
 
 /// Options of virtual machines that a container has no use for.
-fn tell_ignored(events: &Events, engine: Engine, args: &BuildArgs) {
+fn tell_ignored(events: &Events, args: &BuildArgs) {
     let given = [
         ("--accel", args.accel != AcceleratorChoice::Auto),
         ("--memory", args.memory.is_some()),
         ("--not-headless", args.project.not_headless),
     ];
     for (option, given) in given {
-        if given && engine == Engine::Nspawn {
+        if given {
             events.warn(None, format!("`{option}` is for virtual machines: the engine nspawn has no use for it"));
         }
     }
@@ -208,13 +330,24 @@ async fn clean_up(abandoned: Abandoned, cancel: &CancellationToken) -> usize {
     removed
 }
 
-fn events<'a>(args: &BuildArgs, hidden: impl Iterator<Item = &'a SecretString>, work: &Path) -> Events {
+fn events<'a>(
+    args: &BuildArgs,
+    hidden: impl Iterator<Item = &'a SecretString>,
+    work: &Path,
+    live: Option<&'a Live>,
+) -> Events {
     let mut subscribers: Vec<Box<dyn Subscriber>> = vec![Box::new(TemplateLogs::new(work))];
+    subscribers.extend(live.map(Live::subscriber));
     subscribers.extend(super::subscribers(args.project.json));
+    let hidden = hidden.chain(live.map(Live::secret));
     Events::new(subscribers, Redactor::new(hidden.map(ExposeSecret::expose_secret)))
 }
 
 fn tell_beginning(events: &Events, args: &BuildArgs, prepared: &Prepared, removed: usize) {
+    for skipped in &args.project.skipped {
+        let text = format!("step {} is skipped: the image is without it", skipped.step + 1);
+        events.warn(Some(&skipped.template), text);
+    }
     if removed > 0 {
         events.info(None, format!("removed the working files of {removed} earlier run(s) that were killed"));
     }
@@ -272,21 +405,25 @@ async fn check_host(
         environment,
         engine,
         other_engines: false,
+        installer: prepared.plan.has_installer(),
         accelerator: request(args.accel),
         cache: results.cache.root(),
         output: &results.output,
         proxy: &prepared.proxy,
         mirrors: &prepared.mirrors,
+        // Nobody is asked without the network.
         suites: prepared
             .plan
             .stages
             .iter()
-            .filter_map(|stage| stage.base.as_ref())
-            .map(|base| base.bootstrap.suite.clone())
+            .filter(|_| !args.project.offline)
+            .filter_map(|stage| stage.base.as_ref()?.source.suite())
+            .map(str::to_owned)
             .collect(),
-        pip_index: prepared.pip_index.as_ref(),
+        pip_index: prepared.pip_index.as_ref().filter(|_| !args.project.offline),
         certificates: &prepared.certificates,
         memory: machine::size_to_host(args.cpus, args.memory).1,
+        machines: prepared.plan.stages.iter().map(|stage| stage.machine.clone()).collect(),
         // The bootstrap itself looks for the keyring, where the base is not in the cache.
         keyring: None,
     });
@@ -303,17 +440,25 @@ async fn settings(
     results: Results,
     verifier: Option<Verifier>,
     (engine, accelerator): (Engine, Accelerator),
-    cancel: &CancellationToken,
+    (events, cancel): (&Events, &CancellationToken),
 ) -> Result<Settings> {
     let (cpus, memory) = machine::size_to_host(args.cpus, args.memory);
     let (mirrors, acquire) = network(prepared, cancel).await?;
+    let (jobs, cpus_of_one) = jobs(args, (engine, accelerator), memory, events);
     Ok(Settings {
+        jobs,
+        cpus: cpus_of_one,
         verifier,
+        checkpoints: args.checkpoints,
+        checkpoint_memory: args.checkpoint_memory,
+        built: BuiltKeys::default(),
+        ask: None,
         keep_on_error: args.on_error == OnError::Keep,
         engine,
         accelerator,
         insisted: Sizes { cpus: args.cpus, memory: args.memory },
         display: if args.project.not_headless { Display::Window } else { Display::Headless },
+        agent: prepared.agent.clone(),
         environment: guest::environment(&prepared.proxy, prepared.pip_index.as_ref(), prepared.npm_registry.as_ref()),
         certificates: prepared
             .certificates
@@ -325,16 +470,19 @@ async fn settings(
         facts: HostFacts {
             engine,
             accelerator: (engine == Engine::Qemu).then(|| accelerator.to_string()),
-            base: BASE_REASON.to_owned(),
+            base: prepared.base.clone(),
             engine_version: engine_version(engine, cancel).await,
             mirror: mirrors.main.url().to_owned(),
             cpus,
             memory: (engine == Engine::Qemu).then_some(memory),
         },
+        packages: packages::open(args, prepared, &acquire, &results.cache, events, cancel).await?,
         mirrors,
         acquire,
+        downloader: downloader(prepared, &results.cache)?.offline(args.project.offline),
         keyring: args.keyring.clone().zip(args.keyring_sha256.clone()).map(|(path, sha256)| Pinned { path, sha256 }),
         commit: commit(&prepared.root, cancel).await,
+        command: args.again.clone(),
         results,
     })
 }
@@ -353,6 +501,11 @@ async fn network(prepared: &Prepared, cancel: &CancellationToken) -> Result<(Mir
         acquire.configuration = format!("{}{lines}", acquire.configuration.expose_secret()).into();
     }
     Ok((mirrors, acquire))
+}
+
+/// Fetches installers by the build's own proxy.
+fn downloader(prepared: &Prepared, cache: &Cache) -> Result<Downloader> {
+    Downloader::new(cache, &prepared.proxy, &prepared.certificates.certificates, Policy::default())
 }
 
 async fn engine_version(engine: Engine, cancel: &CancellationToken) -> String {

@@ -18,6 +18,7 @@ use crate::preflight::resources::Need;
 use crate::preflight::{check, pip};
 use crate::source::apt::{Acquire, Mirrors};
 use crate::source::keyring;
+use crate::template::Machine;
 
 /// Room that a build of the shipped templates takes in the cache, bytes. Measured: 3.4 GiB of base
 /// and layers; the bootstrap's scratch and an overlay that is being sealed come on top.
@@ -42,6 +43,7 @@ pub(super) async fn run(args: DoctorArgs, environment: &Environment) -> Result<(
         environment,
         engine: args.engine.unwrap_or_default(),
         other_engines: true,
+        installer: false,
         accelerator: Request::Auto,
         cache: &cache_folder(environment)?,
         output: &args.output,
@@ -51,6 +53,7 @@ pub(super) async fn run(args: DoctorArgs, environment: &Environment) -> Result<(
         pip_index: pip_index.as_ref(),
         certificates: &certificates,
         memory: machine::size_to_host(None, None).1,
+        machines: Vec::new(),
         keyring: Some(keyring),
     });
     let findings = doctor::examine(&options).await?;
@@ -67,6 +70,8 @@ pub(super) struct Facts<'a> {
     pub environment: &'a Environment,
     pub engine: Engine,
     pub other_engines: bool,
+    /// An installer runs in QEMU, whatever the engine.
+    pub installer: bool,
     pub accelerator: Request,
     pub cache: &'a Path,
     pub output: &'a Path,
@@ -77,6 +82,8 @@ pub(super) struct Facts<'a> {
     pub certificates: &'a Certificates,
     /// Memory of the build's guest, MiB.
     pub memory: u64,
+    /// The machines of the templates that are built.
+    pub machines: Vec<Machine>,
     /// What the archives are verified with, or why there is nothing.
     pub keyring: Option<std::result::Result<String, String>>,
 }
@@ -94,6 +101,7 @@ pub(super) fn options(facts: Facts<'_>) -> Options {
         login: variable("USER"),
         engine: facts.engine,
         other_engines: facts.other_engines,
+        installer: facts.installer,
         accelerator: facts.accelerator,
         disk: vec![room("cache", facts.cache, CACHE_ROOM), room("output", facts.output, OUTPUT_ROOM)],
         memory: facts.memory,
@@ -104,6 +112,8 @@ pub(super) fn options(facts: Facts<'_>) -> Options {
         alternatives: Vec::new(),
         pip_index: facts.pip_index.map(Index::public_url),
         certificates: facts.certificates.clone(),
+        machines: facts.machines,
+        agent: super::project::agent(facts.environment),
     }
 }
 

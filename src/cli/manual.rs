@@ -36,20 +36,23 @@ pub(super) fn man(name: Option<&str>, folder: Option<&Path>, command: &Command) 
     Ok(())
 }
 
-/// File name and page (man(7)) of visabuild and of each of its commands.
+/// File name and page (man(7)) of visabuild, of each of its commands and of theirs.
 fn pages(command: &Command) -> Result<Vec<(String, Vec<u8>)>> {
-    let commands = command.get_subcommands().filter(|one| one.get_name() != "help");
-    let of_commands = commands.map(|one| {
-        let title = format!("visabuild-{}", one.get_name());
-        (format!("{title}.1"), one.clone().name(title.clone()).display_name(title).version(env!("CARGO_PKG_VERSION")))
-    });
-    std::iter::once(("visabuild.1".to_owned(), command.clone()))
-        .chain(of_commands)
-        .map(|(file, command)| {
-            let mut page = Vec::new();
-            let written = clap_mangen::Man::new(command).render(&mut page);
-            written.context(Kind::Host, || "cannot make a manual page")?;
-            Ok((file, page))
-        })
-        .collect()
+    let mut pages = Vec::new();
+    add_pages(command.clone(), "visabuild", &mut pages)?;
+    Ok(pages)
+}
+
+fn add_pages(command: Command, title: &str, pages: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+    let below: Vec<Command> = command.get_subcommands().filter(|one| one.get_name() != "help").cloned().collect();
+    let mut page = Vec::new();
+    let written = clap_mangen::Man::new(command).render(&mut page);
+    written.context(Kind::Host, || "cannot make a manual page")?;
+    pages.push((format!("{title}.1"), page));
+    for one in below {
+        let title = format!("{title}-{}", one.get_name());
+        let one = one.name(title.clone()).display_name(title.clone()).version(env!("CARGO_PKG_VERSION"));
+        add_pages(one, &title, pages)?;
+    }
+    Ok(())
 }

@@ -15,20 +15,32 @@ use args::{Cli, Command};
 use cloud_args::{CloudArgs, PublishArgs};
 use signals::Signals;
 
+mod again;
 mod args;
 mod argv;
+mod ask;
+mod attach;
+mod base_disk;
 mod build;
 mod build_upload;
+mod cache;
+mod cache_args;
+mod cache_table;
 mod cloud;
 mod cloud_args;
 mod doctor;
 mod guest;
+mod look;
 mod manual;
+mod packages;
 mod plan;
 mod project;
 mod signals;
+mod steps;
 mod validate;
 mod verify;
+mod watch;
+mod why;
 
 /// The process environment, as far as it is text.
 pub(crate) type Environment = BTreeMap<String, String>;
@@ -40,7 +52,7 @@ pub fn run(
 ) -> u8 {
     let command = command_line();
     let argv = argv::normalize(argv, &command);
-    let cli = match command.try_get_matches_from(argv).and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let cli = match command.clone().try_get_matches_from(argv).and_then(|matches| parsed(&command, &matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Printing can only fail when nobody reads.
@@ -60,6 +72,17 @@ pub fn run(
             error.kind().exit_code()
         }
     }
+}
+
+/// What the command line says, and how it is said again.
+fn parsed(command: &clap::Command, matches: &clap::ArgMatches) -> Result<Cli, clap::Error> {
+    let mut cli = Cli::from_arg_matches(matches)?;
+    if let (Command::Build(args), Some((name, matches))) = (&mut cli.command, matches.subcommand())
+        && let Some(command) = command.find_subcommand(name)
+    {
+        args.again = again::command_line(command, matches);
+    }
+    Ok(cli)
 }
 
 /// The commands and their options, complete.
@@ -82,11 +105,12 @@ impl Command {
             Self::Build(args) => args.project.json,
             Self::Validate(args) => args.json,
             Self::Plan(args) => args.project.json,
+            Self::Why(args) => args.project.json,
             // Its standard output is the report and nothing else.
-            Self::Verify(_) => false,
+            Self::Verify(_) | Self::Cache(_) => false,
             Self::Cloud(command) => command.json(),
             Self::Doctor(args) => args.json,
-            Self::Completions { .. } | Self::Man { .. } => false,
+            Self::Attach(_) | Self::Completions { .. } | Self::Man { .. } => false,
         }
     }
 }
@@ -103,8 +127,11 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
             Command::Build(args) => build::run(*args, environment, &signals).await,
             Command::Validate(args) => validate::run(args, environment, &signals).await,
             Command::Plan(args) => plan::run(args, environment, &signals).await,
+            Command::Why(args) => why::run(args, environment, &signals).await,
             Command::Verify(args) => verify::run(args, environment, &signals).await,
             Command::Cloud(command) => cloud::run(command, environment, &signals).await,
+            Command::Attach(args) => attach::run(args, environment, &signals).await,
+            Command::Cache(args) => cache::run(args, environment, &signals).await,
             Command::Doctor(args) => doctor::run(args, environment).await,
             Command::Completions { shell } => {
                 manual::completions(shell, command_line());

@@ -1,29 +1,33 @@
 //! From options and environment to a plan: everything that is resolved and checked before anything
 //! slow begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use super::Environment;
 use super::args::ProjectArgs;
+use super::{Environment, base_disk, cache_folder, packages};
+use crate::answers::password;
 use crate::cache::Secrets;
 use crate::credentials;
 use crate::engine::Engine;
-use crate::error::{Context, Error, Kind, Problem, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
+use crate::package_cache::Choices;
 use crate::pam_key::{self, PamKey};
+use crate::pipeline::StepReference;
 use crate::plan::{OwnScripts, Plan};
 use crate::preflight::certificates::{self, Certificates};
 use crate::preflight::reach::{Choice, Prober, Proxy};
-use crate::preflight::{npm, pip};
+use crate::preflight::{accelerator, npm, pip};
 use crate::source::apt::{self, Mirrors};
 use crate::source::{boot_loader, bootstrap};
-use crate::template::{self, Alternatives, ChosenAlternative, Inputs, Project, Value};
+use crate::template::{self, Alternatives, BaseBuilder, Builder, ChosenAlternative, Inputs, Project, Template, Value};
 
 /// Variables of the environment that are secrets: templates do not see them.
 const SECRET_VARIABLES: [&str; 4] =
@@ -33,6 +37,10 @@ const SECRET_VARIABLES: [&str; 4] =
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub plan: Plan,
+    /// The same with bootstrapped base disks, where `plan` has installers that are only preferred.
+    pub instead: Option<Plan>,
+    /// How base disks are made, and why, for the output and the manifest.
+    pub base: String,
     /// What `config.yml` says boots the guests.
     pub engine: Option<Engine>,
     /// The project's folder.
@@ -40,6 +48,8 @@ pub(super) struct Prepared {
     /// The platform's key, where one was given.
     pub key: Option<PamKey>,
     pub secrets: Secrets,
+    /// Names of secrets that templates may use and that are not given.
+    pub missing: BTreeSet<String>,
     /// Root's password, where one was given.
     pub root_password: Option<SecretString>,
     /// Texts that must never be shown; root's password first.
@@ -49,6 +59,8 @@ pub(super) struct Prepared {
     pub pip_index: Option<pip::Index>,
     pub npm_registry: Option<pip::Index>,
     pub certificates: Certificates,
+    /// Socket of the user's SSH agent.
+    pub agent: Option<PathBuf>,
 }
 
 impl Prepared {
@@ -71,28 +83,44 @@ impl Prepared {
         let password = failures.take(password).flatten();
         let key = failures.take(key).flatten();
         let project = failures.take(project);
-        let inputs = inputs(args, environment, &proxy, &mirrors, password.as_ref(), lenient);
+        let detection = accelerator::detect();
+        let mut inputs = inputs(args, environment, &proxy, &mirrors, password.as_ref(), lenient);
+        inputs.now = failures.take(now(environment)).unwrap_or_default();
+        inputs.base = base_disk::wanted(args, &detection);
         let resolved = match &project {
-            Some(project) => failures
-                .take(resolve(project, args, inputs, mirrors.as_ref().ok(), &proxy, &certificates, cancel).await),
+            Some(project) => {
+                let remembered = args.offline.then(|| Remembered::of(args, environment)).flatten();
+                let ways =
+                    Ways { mirrors: mirrors.as_ref().ok(), proxy: &proxy, certificates: &certificates, remembered };
+                failures.take(resolve(project, args, inputs, &ways, cancel).await)
+            }
             None => None,
         };
         failures.end()?;
         let resolved = resolved.ok_or_else(|| Error::usage("the project cannot be resolved"))?;
         let engine = project.as_ref().and_then(Project::engine);
+        let (mut resolved, mut instead) = resolved;
+        for resolved in std::iter::once(&mut resolved).chain(&mut instead) {
+            leave_out(resolved, &args.skipped);
+        }
         let plan = Plan::new(&resolved, own_scripts(), args.lock_root)?;
+        let instead = instead.map(|instead| Plan::new(&instead, own_scripts(), args.lock_root)).transpose()?;
         let pip_index = pip::host_index(environment);
         let npm_registry = npm::host_registry(environment);
         let indexes = pip_index.iter().chain(&npm_registry);
         let hidden = hidden(password.as_ref(), &proxy, mirrors.as_ref().ok(), indexes);
         let root_password = password.clone();
+        let missing = not_given(args, password.is_some());
         let secrets = secrets(password, args.pam_public.as_deref())?;
         Ok(Self {
+            base: base_disk::reason(&plan, args, &detection),
             plan,
+            instead,
             engine,
             root: resolved.root,
             key,
             secrets,
+            missing,
             root_password,
             hidden,
             proxy,
@@ -100,7 +128,16 @@ impl Prepared {
             pip_index,
             npm_registry,
             certificates,
+            agent: agent(environment),
         })
+    }
+
+    /// Takes the plan that has no installers, for this reason.
+    pub(super) fn bootstrap_instead(&mut self, why: &str) {
+        if let Some(instead) = self.instead.take() {
+            self.plan = instead;
+            self.base = format!("bootstrap: {why}");
+        }
     }
 
     /// Facts of the host that stand beside a plan and are not part of its fingerprints.
@@ -111,6 +148,41 @@ impl Prepared {
             "pip_index": self.pip_index.as_ref().map(pip::Index::public_url),
         })
     }
+}
+
+/// Takes the steps out that the user skips. Of several of one template, each is counted without those before it.
+fn leave_out(resolved: &mut template::Resolved, skipped: &[StepReference]) {
+    for skipped in skipped {
+        let template = resolved.templates.iter_mut().find(|template| template.name == skipped.template);
+        if let Some(template) = template.filter(|template| skipped.step < template.provisioners.len()) {
+            template.provisioners.remove(skipped.step);
+        }
+    }
+}
+
+/// The time that a build goes by, seconds since 1970: `SOURCE_DATE_EPOCH` (reproducible-builds.org) where it is set.
+fn now(environment: &Environment) -> Result<u64> {
+    /// The end of the year 9999, the last that dates are written for.
+    const LAST: u64 = 253_402_300_799;
+    let Some(text) = given(environment.get("SOURCE_DATE_EPOCH")) else {
+        return Ok(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    };
+    text.trim().parse().ok().filter(|seconds| *seconds <= LAST).ok_or_else(|| {
+        Error::usage(format!("SOURCE_DATE_EPOCH is `{text}`, not a number of seconds since 1970"))
+            .hint("unset it to go by the clock")
+    })
+}
+
+/// Names of the secrets that are not given, where they are not left out on purpose.
+fn not_given(args: &ProjectArgs, password: bool) -> BTreeSet<String> {
+    let mut missing = BTreeSet::new();
+    if !password && !args.lock_root {
+        missing.extend(["root_password".to_owned(), password::HASH_VARIABLE.to_owned()]);
+    }
+    if args.pam_public.is_none() {
+        missing.insert("pam_public_key".to_owned());
+    }
+    missing
 }
 
 /// The scripts of visabuild that are part of the fingerprints.
@@ -125,36 +197,29 @@ pub(super) fn own_scripts() -> OwnScripts {
 
 /// Collects the problems of several checks, to report them together.
 #[derive(Default)]
-struct Failures(Vec<Error>);
+pub(super) struct Failures(Vec<Error>);
 
 impl Failures {
-    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+    /// What `result` has, if it is good.
+    pub(super) fn take<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.0.push(error)).ok()
     }
 
-    fn end(mut self) -> Result<()> {
-        match self.0.len() {
-            0 => Ok(()),
-            1 => Err(self.0.remove(0)),
-            _ => {
-                let kind = self.0[0].kind();
-                Err(Error::problems(kind, self.0.iter().flat_map(problems).collect()))
-            }
-        }
+    /// # Errors
+    /// All that was not good.
+    pub(super) fn end(self) -> Result<()> {
+        Error::several(self.0).map_or(Ok(()), Err)
     }
-}
-
-fn problems(error: &Error) -> Vec<Problem> {
-    if !error.problem_list().is_empty() {
-        return error.problem_list().to_vec();
-    }
-    let problem = Problem::new(error.chain().join(": "));
-    vec![if error.hints().is_empty() { problem } else { problem.hint(error.hints().join("\n")) }]
 }
 
 /// An option that was given and is not empty: `VISA_HTTP_PROXY=` means none.
 fn given(text: Option<&String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty()).cloned()
+}
+
+/// Socket of the user's SSH agent (ssh-agent(1)).
+pub(super) fn agent(environment: &Environment) -> Option<PathBuf> {
+    given(environment.get("SSH_AUTH_SOCK")).map(PathBuf::from)
 }
 
 /// The mirrors of `--mirror`, else of the host's APT configuration.
@@ -204,10 +269,14 @@ fn inputs(
     let host = |text: Option<&str>| Value::Host(text.unwrap_or_default().to_owned());
     let mirrors = mirrors.as_ref().ok();
     let security = mirrors.and_then(|mirrors| mirrors.security.as_ref()).map(apt::Mirror::url);
+    let main = mirrors.map(|mirrors| mirrors.main.parts());
     let mut values = BTreeMap::from([
         ("proxy".to_owned(), host(proxy.url.as_deref())),
         ("no_proxy".to_owned(), host(proxy.no_proxy.as_deref())),
         ("mirror".to_owned(), host(mirrors.map(|mirrors| mirrors.main.url()))),
+        ("mirror_protocol".to_owned(), host(main.as_ref().map(|(protocol, ..)| *protocol))),
+        ("mirror_host".to_owned(), host(main.as_ref().map(|(_, host, _)| *host))),
+        ("mirror_directory".to_owned(), host(main.as_ref().map(|(.., directory)| *directory))),
         ("security_mirror".to_owned(), host(security)),
         ("headless".to_owned(), host(Some(if args.not_headless { "false" } else { "true" }))),
     ]);
@@ -216,6 +285,7 @@ fn inputs(
         None if args.lock_root => Value::Secret(String::new().into()),
         None => missing("-rp/--root-password PW", "VISA_ROOT_PASSWORD"),
     };
+    values.insert(password::HASH_VARIABLE.to_owned(), hashed(&password));
     values.insert("root_password".to_owned(), password);
     let key = match &args.pam_public {
         Some(path) => {
@@ -230,6 +300,14 @@ fn inputs(
     Inputs { values, environment, lenient, ..Inputs::default() }
 }
 
+/// A password as installers take it.
+fn hashed(password: &Value) -> Value {
+    match password {
+        Value::Secret(text) => Value::Hashed(text.clone()),
+        other => other.clone(),
+    }
+}
+
 fn missing(option: &str, variable: &str) -> Value {
     Value::Missing { option: option.to_owned(), variable: variable.to_owned() }
 }
@@ -238,34 +316,75 @@ async fn resolve(
     project: &Project,
     args: &ProjectArgs,
     mut inputs: Inputs,
-    mirrors: Option<&Mirrors>,
-    proxy: &Proxy,
-    certificates: &Certificates,
+    ways: &Ways<'_>,
     cancel: &CancellationToken,
-) -> Result<template::Resolved> {
+) -> Result<(template::Resolved, Option<template::Resolved>)> {
     let alternatives = project.alternatives(&args.templates, &inputs)?;
     for alternative in alternatives {
         let chosen = tokio::select! {
-            chosen = choose(&alternative, mirrors, proxy, certificates) => chosen?,
+            chosen = choose(&alternative, ways, args.offline) => chosen?,
             () = cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "stopped")),
         };
         inputs.choices.insert(alternative.variable.clone(), chosen);
     }
-    template::resolve(project, &args.templates, &inputs)
+    let resolved = template::resolve(project, &args.templates, &inputs)?;
+    let is_preferred =
+        |template: &Template| template.several_builders && matches!(template.builder, Builder::Installer(_));
+    if inputs.base != BaseBuilder::PreferInstaller || !resolved.templates.iter().any(is_preferred) {
+        return Ok((resolved, None));
+    }
+    inputs.base = BaseBuilder::PreferBootstrap;
+    let instead = template::resolve(project, &args.templates, &inputs)?;
+    Ok((resolved, Some(instead)))
+}
+
+/// How alternatives are reached, and which were before.
+struct Ways<'a> {
+    mirrors: Option<&'a Mirrors>,
+    proxy: &'a Proxy,
+    certificates: &'a Certificates,
+    remembered: Option<Remembered>,
+}
+
+/// What earlier builds of a project found.
+struct Remembered {
+    choices: Choices,
+    project: String,
+}
+
+impl Remembered {
+    fn of(args: &ProjectArgs, environment: &Environment) -> Option<Self> {
+        let choices = Choices::below(&cache_folder(environment).ok()?);
+        Some(Self { choices, project: packages::project_name(&args.directory) })
+    }
+}
+
+/// The alternative that was reachable when there was a network, else the first that needs none.
+fn choose_offline(alternatives: &Alternatives, remembered: Option<&Remembered>) -> Result<ChosenAlternative> {
+    let variable = &alternatives.variable;
+    let before = remembered.and_then(|before| before.choices.get(&before.project, variable));
+    if let Some(choice) = before.as_deref().and_then(|value| alternatives.choice(value)) {
+        return Ok(choice.chosen("reachable before"));
+    }
+    let needs_none = |choice: &&template::Choice| choice.urls.is_empty() && choice.suite.is_none();
+    alternatives.choices.iter().find(needs_none).map(|choice| choice.chosen("needs no network")).ok_or_else(|| {
+        Error::host(format!(
+            "with `--offline`, nobody can be asked which of the alternatives for `{variable}` is there"
+        ))
+        .hint(format!("build once without `--offline`, or name one with the variable {variable}"))
+    })
 }
 
 /// The alternative that the user named, else the first that is reachable.
-async fn choose(
-    alternatives: &Alternatives,
-    mirrors: Option<&Mirrors>,
-    proxy: &Proxy,
-    certificates: &Certificates,
-) -> Result<ChosenAlternative> {
+async fn choose(alternatives: &Alternatives, ways: &Ways<'_>, offline: bool) -> Result<ChosenAlternative> {
     if let Some(choice) = alternatives.named.as_deref().and_then(|name| alternatives.choice(name)) {
         return Ok(choice.chosen("named"));
     }
-    let asked: Vec<Choice> = alternatives.choices.iter().map(|choice| places(choice, mirrors)).collect();
-    let outcomes = Prober::new(proxy, &certificates.certificates)?.first_reachable(&asked).await;
+    if offline {
+        return choose_offline(alternatives, ways.remembered.as_ref());
+    }
+    let asked: Vec<Choice> = alternatives.choices.iter().map(|choice| places(choice, ways.mirrors)).collect();
+    let outcomes = Prober::new(ways.proxy, &ways.certificates.certificates)?.first_reachable(&asked).await;
     let reachable = |index: &usize| asked[*index].urls.is_empty() || outcomes[*index].reachable.is_some();
     match (0..asked.len()).find(reachable) {
         Some(index) => Ok(alternatives.choices[index].chosen("reachable")),
@@ -317,6 +436,8 @@ fn hidden<'a>(
 fn secrets(password: Option<SecretString>, key: Option<&Path>) -> Result<Secrets> {
     let mut secrets = Secrets::default();
     if let Some(password) = password {
+        // The hash has a new salt each time; what it is made of counts.
+        secrets.insert(password::HASH_VARIABLE, password.clone());
         secrets.insert("root_password", password);
     }
     if let Some(path) = key {

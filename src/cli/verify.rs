@@ -8,11 +8,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::args::VerifyArgs;
 use super::signals::Signals;
-use super::{Environment, build, cache_folder, print, project, subscribers};
+use super::{Environment, build, cache_folder, print, project, subscribers, watch};
 use crate::cache::{Cache, WorkFolder, replace_file};
 use crate::credentials;
 use crate::error::{Context, Error, Kind, Result, read_to_string};
 use crate::event::{Events, Redactor};
+use crate::live::Live;
 use crate::machine;
 use crate::pipeline::image_path;
 use crate::preflight::{self, accelerator};
@@ -30,6 +31,18 @@ const WIDTH: usize = 100;
 
 /// Verifies one image.
 pub(super) async fn run(args: VerifyArgs, environment: &Environment, signals: &Signals) -> Result<()> {
+    let mut live = watch::begin(args.watch).await?;
+    let result = verify_image(args, &mut live, environment, signals).await;
+    watch::end(live, &result, signals).await;
+    result
+}
+
+async fn verify_image(
+    args: VerifyArgs,
+    live: &mut Option<Live>,
+    environment: &Environment,
+    signals: &Signals,
+) -> Result<()> {
     let output = args.output.clone().unwrap_or_else(|| args.directory.join("builds"));
     let image = find(&args.subject, &output)?;
     let wanted = wanted(&image);
@@ -54,7 +67,10 @@ pub(super) async fn run(args: VerifyArgs, environment: &Environment, signals: &S
 
     let cache = Cache::open(&cache_folder(environment)?)?;
     let (mut work, _) = WorkFolder::new(&cache)?;
-    let events = events(&secrets);
+    let events = events(&secrets, live.as_ref());
+    if let Some(live) = live {
+        live.follow(&events, work.path(), &[]);
+    }
     let memory = args.memory.unwrap_or(verify::LEAST_MEMORY);
     let jobs = args.jobs.map_or_else(|| machine::how_many(memory), usize::from);
     let title = image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -173,9 +189,12 @@ fn secrets(args: &VerifyArgs, root_password: Option<&SecretString>) -> Result<Ve
     Ok(secrets)
 }
 
-fn events(secrets: &[Secret]) -> Events {
+fn events(secrets: &[Secret], live: Option<&Live>) -> Events {
     // Standard output is the report's.
-    Events::new(subscribers(false), Redactor::new(secrets.iter().map(|secret| secret.value.expose_secret())))
+    let mut subscribers = subscribers(false);
+    subscribers.extend(live.map(Live::subscriber));
+    let hidden = secrets.iter().map(|secret| &secret.value).chain(live.map(Live::secret));
+    Events::new(subscribers, Redactor::new(hidden.map(ExposeSecret::expose_secret)))
 }
 
 /// The files that were asked for.

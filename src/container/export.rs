@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use super::namespaces::Outer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Events;
 use crate::machine::Stderr;
+use crate::machine::live_disk::{self, LiveDisk};
 use crate::machine::qmp::Qmp;
 use crate::process;
 
@@ -32,7 +34,7 @@ pub(super) struct Export {
     daemon: Child,
     stderr: Stderr,
     reader: JoinHandle<()>,
-    qmp: Qmp,
+    qmp: Arc<Qmp>,
     /// The qcow2.
     pub(super) disk: PathBuf,
     /// The raw file, in the name spaces.
@@ -67,7 +69,8 @@ impl Export {
         };
         let cause = match opened {
             Ok(Ok((qmp, _events))) => {
-                return Ok(Self { daemon, stderr, reader, qmp, disk: disk.to_owned(), raw: raw.to_owned() });
+                let (qmp, disk, raw) = (Arc::new(qmp), disk.to_owned(), raw.to_owned());
+                return Ok(Self { daemon, stderr, reader, qmp, disk, raw });
             }
             Ok(Err(error)) => error.chain().join(": "),
             Err(_) => format!("it was silent for {START:?}"),
@@ -76,6 +79,11 @@ impl Export {
         Err(Error::build(format!("`{PROGRAM}` did not come up"))
             .because(if said.is_empty() { cause } else { said })
             .hint("it needs FUSE exports (QEMU 6.0 and newer) and /dev/fuse"))
+    }
+
+    /// The disk, for whoever leads its writes elsewhere.
+    pub(super) fn live_disk(&self) -> LiveDisk {
+        LiveDisk::new(Arc::clone(&self.qmp), node())
     }
 
     /// Waits for its end; cancel-safe.
@@ -111,17 +119,21 @@ impl Drop for Export {
     }
 }
 
-/// The daemon's arguments. Flushes are ignored: the disk is thrown away when the host crashes.
+/// The options of a block node of the disk. Flushes are ignored: it is thrown away when the host crashes.
+fn node() -> Value {
+    json!({
+        "driver": "qcow2", "discard": "unmap", "detect-zeroes": "unmap", "cache": { "no-flush": true },
+        "file": { "driver": "file", "discard": "unmap", "cache": { "no-flush": true } },
+    })
+}
+
+/// The daemon's arguments.
 fn arguments(disk: &Path, raw: &Path) -> Result<Vec<String>> {
-    let node = json!({
-        "driver": "qcow2", "node-name": "disk", "discard": "unmap", "detect-zeroes": "unmap",
-        "cache": { "no-flush": true },
-        "file": {
-            "driver": "file", "filename": utf8(disk)?, "discard": "unmap", "cache": { "no-flush": true },
-        },
-    });
+    let mut node = node();
+    node["node-name"] = json!(live_disk::NODE);
+    node["file"]["filename"] = json!(utf8(disk)?);
     let export = json!({
-        "type": "fuse", "id": "disk", "node-name": "disk", "mountpoint": utf8(raw)?, "writable": true,
+        "type": "fuse", "id": "disk", "node-name": live_disk::NODE, "mountpoint": utf8(raw)?, "writable": true,
         "allow-other": "off",
     });
     let words = ["--blockdev", &node.to_string(), "--export", &export.to_string()];
@@ -143,7 +155,7 @@ mod tests {
         let arguments = arguments(Path::new("/w/a,b.qcow2"), Path::new("/w/disk.raw")).unwrap();
         insta::assert_snapshot!(arguments.join("\n"), @r#"
         --blockdev
-        {"driver":"qcow2","node-name":"disk","discard":"unmap","detect-zeroes":"unmap","cache":{"no-flush":true},"file":{"driver":"file","filename":"/w/a,b.qcow2","discard":"unmap","cache":{"no-flush":true}}}
+        {"driver":"qcow2","discard":"unmap","detect-zeroes":"unmap","cache":{"no-flush":true},"file":{"driver":"file","discard":"unmap","cache":{"no-flush":true},"filename":"/w/a,b.qcow2"},"node-name":"disk"}
         --export
         {"type":"fuse","id":"disk","node-name":"disk","mountpoint":"/w/disk.raw","writable":true,"allow-other":"off"}
         --chardev

@@ -11,8 +11,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::config::Config;
 use super::host::Host;
 use super::supervisor::{PROGRAM, Supervisor};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Cause, Error, Kind, Result};
 use crate::guest::Address;
+use crate::machine::live_disk::LiveDisk;
 use crate::machine::{Start, Watch, powered_off};
 
 /// How long nspawn may take to start the guest's first process.
@@ -22,6 +23,7 @@ const START: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Running {
     watch: Watch,
+    disk: LiveDisk,
     network: watch::Receiver<Option<Arc<OwnedFd>>>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
@@ -36,6 +38,7 @@ impl Running {
     /// `cancel` fires.
     pub async fn start(config: &Config, start: Start<'_>) -> Result<Self> {
         let host = Host::new(config, start).await?;
+        let disk = host.storage.live_disk();
         let (reporter, watch) = Watch::channel();
         let (sender, mut network) = watch::channel(None);
         let stop = CancellationToken::new();
@@ -44,6 +47,7 @@ impl Running {
             config: config.clone(),
             runtime: start.runtime.to_owned(),
             serial_log: start.serial_log.to_owned(),
+            serial_raw: start.serial_raw.map(Into::into),
             template: start.template.to_owned(),
             events: start.events.clone(),
             reporter,
@@ -52,6 +56,7 @@ impl Running {
         };
         let running = Self {
             watch,
+            disk,
             network: network.clone(),
             stop: stop.clone(),
             _stop_on_drop: stop.drop_guard(),
@@ -65,7 +70,9 @@ impl Running {
             },
             ended = running.watch.ended() => ended.into(),
             () = start.cancel.cancelled() => Error::new(Kind::Interrupted, "the start of the container was stopped"),
-            () = tokio::time::sleep(START) => Error::build(format!("`{PROGRAM}` started nothing within {START:?}")),
+            () = tokio::time::sleep(START) => {
+                Error::build(format!("`{PROGRAM}` started nothing within {START:?}")).caused_by(Cause::NotStarted)
+            }
         };
         running.stop().await;
         Err(error)
@@ -74,6 +81,11 @@ impl Running {
     /// Where the guest's TCP port `port` is reached; on its loopback address only.
     pub fn address(&self, port: u16) -> Address {
         Address::NameSpace { current: self.network.clone(), port }
+    }
+
+    /// The disk that it boots from, for whoever leads its writes elsewhere.
+    pub(crate) fn disk(&self) -> &LiveDisk {
+        &self.disk
     }
 
     /// A view of the container for whoever waits for something of it.

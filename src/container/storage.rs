@@ -14,8 +14,10 @@ use uuid::Uuid;
 use super::export::Export;
 use super::kernel_log::KernelLog;
 use super::namespaces::NameSpaces;
+use crate::disk_space::free;
 use crate::error::{Context, Error, Kind, Result};
-use crate::machine::{Ended, free};
+use crate::machine::Ended;
+use crate::machine::live_disk::LiveDisk;
 use crate::source::disk::{LastPartition, grow_last_partition};
 
 /// Where an ext4 file system has its superblock, bytes (Linux, Documentation/filesystems/ext4).
@@ -81,6 +83,11 @@ impl Storage {
         mounted.map_err(|error| error.context("cannot mount the guest's root file system"))?;
         let device = loop_device(&name_spaces.path(&root))?;
         Ok(Self { export, root, device, partition })
+    }
+
+    /// The disk, for whoever leads its writes elsewhere.
+    pub(super) fn live_disk(&self) -> LiveDisk {
+        self.export.live_disk()
     }
 
     /// Name of the loop device.

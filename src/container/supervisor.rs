@@ -42,6 +42,7 @@ pub(super) struct Supervisor {
     pub(super) config: Config,
     pub(super) runtime: PathBuf,
     pub(super) serial_log: PathBuf,
+    pub(super) serial_raw: Option<PathBuf>,
     pub(super) template: String,
     pub(super) events: Events,
     pub(super) reporter: Reporter,
@@ -106,7 +107,12 @@ impl Supervisor {
         let mut command = name_spaces.command_in_group(PROGRAM, arguments);
         command.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1").env("NOTIFY_SOCKET", &socket);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let console = Console::new(&self.template, &self.events, self.reporter.clone(), &self.serial_log)?;
+        let console = Console::new(
+            &self.template,
+            &self.events,
+            self.reporter.clone(),
+            (&self.serial_log, self.serial_raw.as_deref()),
+        )?;
         let mut nspawn = process::spawn(command).await.context(Kind::Host, fail)?;
         let (stderr, stderr_reader) = Stderr::follow(nspawn.stderr.take(), PROGRAM, &self.events, &self.template);
         let console = match nspawn.stdout.take() {

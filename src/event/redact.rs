@@ -73,6 +73,14 @@ impl Redactor {
             Event::Output { template, phase, stream, line } => {
                 Event::Output { template, phase, stream, line: self.redact(&line) }
             }
+            Event::Request { template, method, path, status, user_agent, bytes } => Event::Request {
+                template,
+                method: self.redact(&method),
+                path: self.redact(&path),
+                status,
+                user_agent: user_agent.map(|agent| self.redact(&agent)),
+                bytes,
+            },
             Event::Serial { template, line } => Event::Serial { template, line: self.redact(&line) },
             Event::Message { level, template, text } => Event::Message { level, template, text: self.redact(&text) },
             Event::StageSkipped { template, reason } => Event::StageSkipped { template, reason: self.redact(&reason) },

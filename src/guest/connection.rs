@@ -10,8 +10,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::host_key::{ConnectError, Judge};
-use super::{Address, HostKey, Key, Outcome};
-use crate::error::{Error, Kind, Result};
+use super::login::log_in;
+use super::root::Elevation;
+use super::{Address, Attempts, HostKey, Key, Options, Outcome, SshFault};
+use crate::error::{Cause, Error, Kind, Result};
 use crate::machine::{Ended, Watch};
 
 /// Pause after an attempt that failed: one at a guest that has no sshd yet fails at once.
@@ -34,6 +36,12 @@ const ATTEMPTS: usize = 5;
 /// How long key exchange and login may take once the banner was there.
 const LOGIN: Duration = Duration::from_secs(60);
 
+/// Time between two signs of life, where nothing else is said.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A guest that gives no sign of life for so long is dead; one that is only busy has that long to answer.
+const DEAD: Duration = Duration::from_secs(120);
+
 /// How long the reason of a lost connection may lag behind its loss.
 const REASON: Duration = Duration::from_secs(1);
 
@@ -46,8 +54,12 @@ pub struct Endpoint {
     pub user: String,
     /// The key that opens it.
     pub key: Key,
+    /// What else may open it, and how connections are kept.
+    pub options: Options,
     /// The guest's host key; shared by all connections to one guest.
     pub host_key: HostKey,
+    /// How far attempts to connect came; shared by all connections to one guest.
+    pub attempts: Attempts,
     /// The machine that the guest runs on: its end ends all waiting.
     pub watch: Watch,
     /// Ends all waiting.
@@ -60,6 +72,8 @@ pub struct Guest {
     /// How long the guest may take to answer, at first and after a reboot.
     patience: Duration,
     pub(super) session: Session,
+    /// Whose the commands are.
+    pub(super) elevation: Elevation,
 }
 
 impl std::fmt::Debug for Guest {
@@ -85,7 +99,7 @@ impl Guest {
     /// before, the machine ends, or the build is cancelled.
     pub async fn connect(endpoint: Endpoint, patience: Duration) -> Result<Self> {
         let session = Session::open(&endpoint, patience).await?;
-        Ok(Self { endpoint, patience, session })
+        Ok(Self { endpoint, patience, session, elevation: Elevation::None })
     }
 
     /// Drops the connection and makes a new one.
@@ -147,8 +161,15 @@ impl Guest {
     /// # Errors
     /// The guest refuses, the machine ends in another way, or the build is cancelled.
     pub async fn power_off(&mut self) -> Result<()> {
+        self.power_off_by("systemctl --no-block poweroff || poweroff").await
+    }
+
+    /// As [`Guest::power_off`], by `command`.
+    ///
+    /// # Errors
+    /// As [`Guest::power_off`].
+    pub async fn power_off_by(&mut self, command: &str) -> Result<()> {
         let mut said = String::new();
-        let command = "systemctl --no-block poweroff || poweroff";
         let outcome = self.run_here(command, tokio::io::empty(), |_, line| said.push_str(line)).await;
         match outcome {
             Ok(Outcome::Exit(0) | Outcome::Signal(_) | Outcome::Disconnected) => Ok(()),
@@ -161,6 +182,11 @@ impl Guest {
     /// Where the guest is and how to get in.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// From now on the guest may take so long to answer after a reboot.
+    pub fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// How long the guest may take to answer, at first and after a reboot.
@@ -212,10 +238,18 @@ impl Endpoint {
 impl Session {
     async fn open(endpoint: &Endpoint, patience: Duration) -> Result<Self> {
         let mut cause = None;
+        endpoint.attempts.forget();
         let result = timeout(patience, endpoint.unless_ended(Self::open_sometime(endpoint, &mut cause))).await;
         result.unwrap_or_else(|_| {
             let address = &endpoint.address;
-            let error = Error::build(format!("the guest did not answer SSH on {address} within {patience:?}"))
+            let fault = endpoint.attempts.furthest().unwrap_or(SshFault::NeverAnswered);
+            let what = match fault {
+                SshFault::NeverAnswered => "did not answer SSH",
+                SshFault::RefusedKey => "refused the build's key by SSH",
+                SshFault::Closed | SshFault::HostKeyChanged => "answered SSH, but let nobody in",
+            };
+            let error = Error::build(format!("the guest {what} on {address} within {patience:?}"))
+                .caused_by(Cause::Ssh(fault))
                 .hint("look at the serial log; `ssh_timeout` gives the guest more time");
             Err(match cause {
                 Some(cause) => error.because(cause),
@@ -225,20 +259,36 @@ impl Session {
     }
 
     async fn open_sometime(endpoint: &Endpoint, cause: &mut Option<ConnectError>) -> Result<Self> {
+        let mut refused = 0;
         loop {
             let resets = endpoint.watch.resets();
-            let stream = answering_stream(&endpoint.address, cause).await;
+            let stream = answering_stream(endpoint, cause).await;
             let login = timeout(LOGIN, Self::log_in(endpoint, stream, resets)).await;
-            match login.unwrap_or_else(|_| Err(ConnectError::NotYet(format!("no login within {LOGIN:?}")))) {
+            let login = login.unwrap_or_else(|_| Err(ConnectError::NotYet(format!("no login within {LOGIN:?}"))));
+            if let Err(error) = &login {
+                endpoint.attempts.came(error.after_banner());
+            }
+            match login {
                 Ok(session) => return Ok(session),
                 Err(error @ ConnectError::HostKeyChanged { .. }) => {
                     return Err(Error::build(error.to_string())
+                        .caused_by(Cause::Ssh(SshFault::HostKeyChanged))
                         .hint("another machine answers on the guest's port, or the guest made new host keys"));
                 }
-                Err(error) => {
-                    let pause = if matches!(error, ConnectError::Refused(_)) { PAUSE_REFUSED } else { PAUSE };
+                Err(error @ ConnectError::Refused { .. }) => {
+                    refused += 1;
+                    if endpoint.options.attempts == Some(refused) {
+                        return Err(Error::build(format!("the guest refused {refused} login(s)"))
+                            .caused_by(Cause::Ssh(SshFault::RefusedKey))
+                            .because(error)
+                            .hint("`ssh_handshake_attempts` is how many there may be"));
+                    }
                     *cause = Some(error);
-                    sleep(pause).await;
+                    sleep(PAUSE_REFUSED).await;
+                }
+                Err(error) => {
+                    *cause = Some(error);
+                    sleep(PAUSE).await;
                 }
             }
         }
@@ -252,11 +302,9 @@ impl Session {
             offered: Arc::clone(&offered),
             _closed: closed.clone().drop_guard(),
         };
-        let mut handle = client::connect_stream(Arc::new(config()), stream, judge).await?;
-        let result = handle.authenticate_publickey(endpoint.user.as_str(), endpoint.key.private()).await?;
-        if !result.success() {
-            return Err(ConnectError::Refused(endpoint.user.clone()));
-        }
+        let options = &endpoint.options;
+        let mut handle = client::connect_stream(Arc::new(config(options)), stream, judge).await?;
+        log_in(&mut handle, &endpoint.user, &endpoint.key, &options.credentials).await?;
         if let Some(key) = offered.lock().unwrap_or_else(PoisonError::into_inner).take() {
             endpoint.host_key.record(key);
         }
@@ -265,22 +313,24 @@ impl Session {
 }
 
 /// A connection on which sshd's banner has come, but is not taken.
-async fn answering_stream(address: &Address, cause: &mut Option<ConnectError>) -> TcpStream {
+async fn answering_stream(endpoint: &Endpoint, cause: &mut Option<ConnectError>) -> TcpStream {
     let mut attempts = JoinSet::new();
     loop {
         if attempts.len() < ATTEMPTS {
-            attempts.spawn(attempt(address.clone()));
+            attempts.spawn(attempt(endpoint.address.clone()));
         }
         tokio::select! {
             Some(result) = attempts.join_next() => match result {
                 Ok(Ok(stream)) => return stream,
                 Ok(Err(error)) => {
+                    endpoint.attempts.came(SshFault::NeverAnswered);
                     *cause = Some(error);
                     sleep(PAUSE).await;
                 }
                 Err(error) => *cause = Some(ConnectError::NotYet(error.to_string())),
             },
             () = sleep(OVERLAP) => {
+                endpoint.attempts.came(SshFault::NeverAnswered);
                 *cause = Some(ConnectError::NotYet("connections are taken, but no banner comes".to_owned()));
             }
         }
@@ -298,14 +348,17 @@ async fn attempt(address: Address) -> Result<TcpStream, ConnectError> {
     }
 }
 
-fn config() -> client::Config {
+fn config(options: &Options) -> client::Config {
+    let interval = options.keep_alive.unwrap_or(Some(KEEP_ALIVE));
+    // A guest that is only busy has as long to answer with a shorter interval.
+    let signs = interval.map_or(0, |interval| DEAD.as_millis() / interval.as_millis().max(1));
     client::Config {
         nodelay: true,
         window_size: 8 << 20,
         maximum_packet_size: 65535,
-        // A dead guest is noticed after two minutes; one that is only busy has that long to answer.
-        keepalive_interval: Some(Duration::from_secs(15)),
-        keepalive_max: 8,
+        keepalive_interval: interval,
+        keepalive_max: usize::try_from(signs).unwrap_or(usize::MAX).max(1),
+        inactivity_timeout: options.silence,
         ..client::Config::default()
     }
 }

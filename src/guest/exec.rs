@@ -3,12 +3,12 @@
 use std::fmt;
 
 use russh::client::Msg;
-use russh::{Channel, ChannelMsg, ChannelWriteHalf};
+use russh::{Channel, ChannelMsg, ChannelWriteHalf, Pty};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
-use super::Guest;
-use crate::error::{Context, Error, Kind, Result};
+use super::{Guest, SshFault};
+use crate::error::{Cause, Context, Error, Kind, Result};
 use crate::event::Stream;
 use crate::lines::Splitter;
 
@@ -17,6 +17,13 @@ const CHUNK: usize = 64 * 1024;
 
 /// Extended data of this type is standard error (RFC 4254, section 5.2).
 const STDERR: u32 = 1;
+
+/// Size of a terminal, as Packer has it.
+const COLUMNS: u32 = 80;
+const LINES: u32 = 40;
+
+/// Modes of a terminal: it neither repeats what it is told nor changes the ends of lines (RFC 4254, section 8).
+const MODES: [(Pty, u32); 2] = [(Pty::ECHO, 0), (Pty::ONLCR, 0)];
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +59,35 @@ impl Guest {
         stdin: impl AsyncRead + Unpin,
         on_line: impl FnMut(Stream, &str),
     ) -> Result<Outcome> {
+        let (command, stdin) = (self.elevation.command(command), self.elevation.stdin(stdin));
+        self.exec_as_it_is(&command, stdin, on_line).await
+    }
+
+    /// As [`Guest::exec`], on a terminal where the build asks for one. The command has no input, and
+    /// what it says is one stream.
+    ///
+    /// # Errors
+    /// As [`Guest::exec`].
+    pub async fn exec_on_terminal(&mut self, command: &str, on_line: impl FnMut(Stream, &str)) -> Result<Outcome> {
+        if self.endpoint().options.pty {
+            let channel = self.channel().await?;
+            if channel.request_pty(false, "xterm", COLUMNS, LINES, 0, 0, &MODES).await.is_err() {
+                return Ok(Outcome::Disconnected);
+            }
+            // The end of input does not go through a terminal: whoever reads would wait for ever.
+            let command = self.elevation.command(&format!("exec </dev/null; {command}"));
+            return self.run(channel, &command, tokio::io::empty(), on_line).await;
+        }
+        self.exec(command, tokio::io::empty(), on_line).await
+    }
+
+    /// As [`Guest::exec`], whoever commands are run as.
+    pub(super) async fn exec_as_it_is(
+        &mut self,
+        command: &str,
+        stdin: impl AsyncRead + Unpin,
+        on_line: impl FnMut(Stream, &str),
+    ) -> Result<Outcome> {
         let channel = self.channel().await?;
         self.run(channel, command, stdin, on_line).await
     }
@@ -64,7 +100,10 @@ impl Guest {
         on_line: impl FnMut(Stream, &str),
     ) -> Result<Outcome> {
         match self.open().await? {
-            Some(channel) => self.run(channel, command, stdin, on_line).await,
+            Some(channel) => {
+                let (command, stdin) = (self.elevation.command(command), self.elevation.stdin(stdin));
+                self.run(channel, &command, stdin, on_line).await
+            }
             None => Ok(Outcome::Disconnected),
         }
     }
@@ -77,7 +116,8 @@ impl Guest {
                 return Ok(channel);
             }
             if Instant::now() >= deadline {
-                return Err(Error::build("the guest takes connections but loses them at once"));
+                return Err(Error::build("the guest takes connections but loses them at once")
+                    .caused_by(Cause::Ssh(SshFault::Closed)));
             }
             self.reason_of_loss().await?;
             self.reconnect().await?;

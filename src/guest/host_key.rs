@@ -22,6 +22,11 @@ impl HostKey {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(fingerprint)
     }
 
+    /// The key as it stands in a known_hosts file behind the host's name (sshd(8)), once it is known.
+    pub fn line(&self) -> Option<String> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.to_openssh().ok()
+    }
+
     /// Holds to `key` from now on, unless a key is held already.
     pub(super) fn record(&self, key: PublicKey) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(key);
@@ -48,8 +53,8 @@ pub(super) enum ConnectError {
     HostKeyChanged { known: String, offered: String },
     #[error("{0}")]
     NotYet(String),
-    #[error("the guest refuses the build's key for `{0}`")]
-    Refused(String),
+    #[error("the guest refuses {tried} for `{user}`")]
+    Refused { user: String, tried: String },
     #[error("SSH: {0}")]
     Protocol(#[from] russh::Error),
     #[error(transparent)]

@@ -1,11 +1,12 @@
 //! The key of one build.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg};
+use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use secrecy::SecretString;
 
 use crate::error::{Context, Kind, Result};
@@ -56,8 +57,33 @@ impl Key {
         ])
     }
 
-    pub(super) fn private(&self) -> PrivateKeyWithHashAlg {
-        PrivateKeyWithHashAlg::new(Arc::clone(&self.private), None)
+    /// The private half as OpenSSH's programs read it from a file.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub fn file(&self) -> Result<SecretString> {
+        let pem = self.private.to_openssh(LineEnding::LF).context(Kind::Host, || "writing the build's SSH key")?;
+        Ok(SecretString::from(pem.to_string()))
+    }
+
+    /// The key in the file `path`, in OpenSSH's or PEM's form, without a passphrase.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no private key (kind usage).
+    pub fn read(path: &Path) -> Result<Self> {
+        let reading = || format!("reading the private SSH key {}", path.display());
+        let private = russh::keys::load_secret_key(path, None).context(Kind::Usage, reading)?;
+        let authorized = private.public_key().to_openssh().context(Kind::Usage, reading)?;
+        Ok(Self { private: Arc::new(private), authorized })
+    }
+
+    pub(super) fn is_rsa(&self) -> bool {
+        self.private.algorithm().is_rsa()
+    }
+
+    /// The private half; `hash` is for RSA.
+    pub(super) fn private(&self, hash: Option<HashAlg>) -> PrivateKeyWithHashAlg {
+        PrivateKeyWithHashAlg::new(Arc::clone(&self.private), hash)
     }
 }
 

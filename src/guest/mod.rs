@@ -7,16 +7,21 @@
 pub use address::Address;
 pub use connection::{Endpoint, Guest};
 pub use exec::Outcome;
+pub use fault::{Attempts, SshFault};
 pub use host_key::HostKey;
 pub use key::Key;
+pub use login::{Credential, Options};
 pub use quote::quote;
 pub use upload::{Target, file_mode};
 
 mod address;
 mod connection;
 mod exec;
+mod fault;
 mod host_key;
 mod key;
+mod login;
 mod quote;
+mod root;
 mod tar;
 mod upload;

@@ -7,7 +7,7 @@ use std::path::Path;
 use tokio::io::AsyncRead;
 
 use super::{Guest, Outcome, quote, tar};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Cause, Context, Error, Kind, Result};
 use crate::event::Stream;
 use crate::lines::Tail;
 
@@ -92,8 +92,10 @@ impl Guest {
         // The account's own shell need not be a POSIX one.
         match self.exec(&format!("exec /bin/sh -c {}", quote(script)), stdin, note).await? {
             Outcome::Exit(0) => Ok(()),
-            outcome if said.text().is_empty() => Err(Error::build(outcome.to_string())),
-            outcome => Err(Error::build(outcome.to_string()).because(said.text())),
+            outcome => {
+                let error = Error::build(outcome.to_string()).caused_by(Cause::Command(outcome));
+                Err(if said.text().is_empty() { error } else { error.because(said.text()) })
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Checksums;
 use crate::engine::Engine;
 use crate::os_release::OsRelease;
+use crate::package_cache::FetchedFile;
 use crate::plan::{Stage, Step};
 use crate::template::{ChosenAlternative, Text, Verification};
 
@@ -47,6 +48,8 @@ pub struct Manifest {
     pub end_of_life: bool,
     /// The system inside, where it says what it is.
     pub os: Option<System>,
+    /// What the seal fetched through the package cache, sorted by URL.
+    pub seal_fetched: Vec<FetchedFile>,
     /// Installed packages, `name` to `version`.
     pub packages: BTreeMap<String, String>,
 }
@@ -84,6 +87,8 @@ pub struct LayerRecord {
     pub seconds: f64,
     /// Its phases.
     pub timings: Vec<Timing>,
+    /// What was fetched for it through the package cache, sorted by URL.
+    pub fetched: Vec<FetchedFile>,
 }
 
 /// What was asked for.
@@ -164,7 +169,7 @@ impl System {
 }
 
 /// A phase's wall time.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Timing {
     /// Phase name.
     pub phase: String,

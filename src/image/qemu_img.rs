@@ -85,12 +85,33 @@ pub struct FormatData {
 /// docs/interop/qcow2.txt, "Extended L2 Entries": 32 subclusters a cluster).
 const OVERLAY: &str = "extended_l2=on,cluster_size=128k";
 
+/// Makes an empty qcow2 of `size` bytes at `disk`.
+///
+/// # Errors
+/// qemu-img fails.
+pub async fn create_empty(disk: &Path, size: u64, cancel: &CancellationToken) -> Result<()> {
+    let mut args: Vec<OsString> = ["create", "-q", "-f", "qcow2"].map(Into::into).into();
+    args.extend([disk.into(), size.to_string().into()]);
+    Run::new(QEMU_IMG, args).output(cancel).await.map(drop)
+}
+
 /// Makes an overlay at `disk` on the qcow2 `backing`, of `size` bytes if that is larger.
 ///
 /// # Errors
 /// qemu-img fails.
 pub async fn create_overlay(backing: &Path, disk: &Path, size: Option<u64>, cancel: &CancellationToken) -> Result<()> {
     create_overlay_on(backing, "qcow2", disk, size, cancel).await
+}
+
+/// Makes an overlay of `size` bytes at `disk` on the qcow2 `backing`, which somebody may have open for writing.
+///
+/// # Errors
+/// qemu-img fails.
+pub async fn create_overlay_unseen(backing: &Path, disk: &Path, size: u64, cancel: &CancellationToken) -> Result<()> {
+    let mut args: Vec<OsString> =
+        ["create", "-q", "-u", "-f", "qcow2", "-o", OVERLAY, "-F", "qcow2", "-b"].map(Into::into).into();
+    args.extend([backing.into(), disk.into(), size.to_string().into()]);
+    Run::new(QEMU_IMG, args).output(cancel).await.map(drop)
 }
 
 /// As [`create_overlay`], on an image of any format that qemu-img names.
@@ -117,6 +138,29 @@ pub async fn create_overlay_on(
         }
         args.push(size.to_string().into());
     }
+    Run::new(QEMU_IMG, args).output(cancel).await.map(drop)
+}
+
+/// Copies a disk image of any format to a new qcow2 of `size` bytes.
+///
+/// # Errors
+/// It is larger, or refers to other files, which could be any of this host (kind usage); or qemu-img fails.
+pub async fn take(image: &Path, disk: &Path, size: u64, cancel: &CancellationToken) -> Result<()> {
+    let found = info(image, cancel).await?;
+    if let Some(other) = found.other_file() {
+        return Err(Error::usage(format!("{} is not whole: it refers to {other}", image.display()))
+            .hint("`qemu-img convert` makes one file of it"));
+    }
+    if size < found.virtual_size {
+        return Err(Error::usage(format!(
+            "`disk_size` ({size} bytes) is smaller than the disk image ({} bytes): a disk cannot shrink",
+            found.virtual_size
+        )));
+    }
+    let mut args: Vec<OsString> = ["convert", "-O", "qcow2", "-W", "-f"].map(Into::into).into();
+    args.extend([OsString::from(&found.format), image.into(), disk.into()]);
+    Run::new(QEMU_IMG, args).output(cancel).await?;
+    let args: [OsString; 4] = ["resize".into(), "-q".into(), disk.into(), size.to_string().into()];
     Run::new(QEMU_IMG, args).output(cancel).await.map(drop)
 }
 

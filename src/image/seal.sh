@@ -21,15 +21,23 @@ if dpkg-query -W libeatmydata1 >/dev/null 2>&1; then
 fi
 
 if [[ $certificates == remove ]]; then
+    for certificate in /usr/local/share/ca-certificates/visabuild/*.crt; do
+        rm -f "/etc/pki/ca-trust/source/anchors/${certificate##*/}"
+    done
     rm -rf /usr/local/share/ca-certificates/visabuild
-    update-ca-certificates --fresh >/dev/null
+    if command -v update-ca-certificates >/dev/null; then
+        update-ca-certificates --fresh >/dev/null
+    else
+        update-ca-trust
+    fi
 fi
 rm -f /var/lib/visabuild-certificates
 
-# apt and dpkg
-apt-get clean
+# apt and dpkg, or dnf
+if command -v apt-get >/dev/null; then apt-get clean; fi
+if command -v dnf >/dev/null; then dnf clean all >/dev/null; fi
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/lib/dpkg/*-old
-rm -f /etc/apt/apt.conf.d/00visabuild /etc/dpkg/dpkg.cfg.d/visabuild
+rm -f /etc/apt/apt.conf.d/00visabuild /etc/apt/visabuild-https /etc/dpkg/dpkg.cfg.d/visabuild
 
 # Password logins stay off over SSH whatever was switched on while building.
 install -d /etc/ssh/sshd_config.d
@@ -73,7 +81,7 @@ done
 rm -rf /var/log/journal/*
 find /var/log -type f \( -name '*.gz' -o -name '*.[0-9]' -o -name '*.old' -o -name '*-????????' \) -delete
 find /var/log -type f -exec truncate -s 0 {} +
-rm -rf /var/log/installer /var/log/apt/* /var/log/unattended-upgrades/*
+rm -rf /var/log/installer /var/log/apt/* /var/log/unattended-upgrades/* /var/log/anaconda
 
 rm -rf /tmp/* /var/tmp/* /var/crash/* /var/backups/*
 for leftover in /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-; do

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -49,6 +50,9 @@ enum Place {
     Prompt,
 }
 
+/// GRUB's command line: where it found no menu, or where somebody asked for it.
+const GRUB_PROMPT: &str = "grub>";
+
 /// What to look for, and where.
 const CHECKS: &[(Place, &str, Meaning)] = &[
     (Place::Anywhere, "Kernel panic - not syncing", Meaning::Panic),
@@ -59,7 +63,7 @@ const CHECKS: &[(Place, &str, Meaning)] = &[
     (Place::Start, "Cannot open access to console, the root account is locked", Meaning::Emergency),
     (Place::Prompt, "(initramfs)", Meaning::Emergency),
     (Place::Prompt, "grub rescue>", Meaning::NoBoot),
-    (Place::Prompt, "grub>", Meaning::NoBoot),
+    (Place::Prompt, GRUB_PROMPT, Meaning::NoBoot),
     (Place::Anywhere, "No bootable option or device was found", Meaning::NoBoot),
     (Place::Anywhere, "No bootable device", Meaning::NoBoot),
     (Place::Anywhere, "Out of memory: Killed process", Meaning::Warning("the guest ran out of memory")),
@@ -122,17 +126,38 @@ pub(crate) struct Console {
     events: Events,
     reporter: Reporter,
     log: File,
+    raw: Option<File>,
+    /// Somebody types at the boot loader.
+    typed: bool,
 }
 
 impl Console {
-    /// A console that appends to the file `log`; an earlier boot's lines stay.
-    pub(crate) fn new(template: &str, events: &Events, reporter: Reporter, log: &Path) -> Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .context(Kind::Host, || format!("opening the serial log {}", log.display()))?;
-        Ok(Self { template: template.to_owned(), events: events.clone(), reporter, log: file })
+    /// A console that appends its lines to the file `log`, where an earlier boot's stay, and all that it says to `raw`.
+    pub(crate) fn new(
+        template: &str,
+        events: &Events,
+        reporter: Reporter,
+        (log, raw): (&Path, Option<&Path>),
+    ) -> Result<Self> {
+        let open = |options: &mut OpenOptions, path: &Path| {
+            let file = options.create(true).append(true).open(path);
+            file.context(Kind::Host, || format!("opening the serial log {}", path.display()))
+        };
+        let raw = raw.map(|raw| open(OpenOptions::new().mode(0o600), raw)).transpose()?;
+        let log = open(&mut OpenOptions::new(), log)?;
+        Ok(Self { template: template.to_owned(), events: events.clone(), reporter, log, raw, typed: false })
+    }
+
+    /// The same console where keys are `typed` at the boot loader, whose prompt is then no end. With UEFI, GRUB has it on
+    /// the serial console as on the screen.
+    pub(crate) fn typed(self, typed: bool) -> Self {
+        Self { typed, ..self }
+    }
+
+    /// The meaning of a line, where it has one.
+    fn finding(&self, line: &str, complete: bool) -> Option<Finding> {
+        let typed_at = self.typed && line.trim_start().starts_with(GRUB_PROMPT);
+        check(line, complete).filter(|_| !typed_at)
     }
 
     /// Follows the console to its end.
@@ -141,9 +166,13 @@ impl Console {
         let mut buffer = vec![0; 16 * 1024];
         // An error (a reset connection) is the end too.
         while let Ok(count @ 1..) = serial.read(&mut buffer).await {
+            if let Some(raw) = &mut self.raw {
+                // As with the log: what cannot be written does not end the build.
+                let _ = raw.write_all(&buffer[..count]);
+            }
             splitter.push(&buffer[..count], |line| self.line(line));
             // A prompt has no line end, and nothing follows it.
-            if let Some(Finding::Fatal(ended)) = check(&printable(&splitter.pending()), false) {
+            if let Some(Finding::Fatal(ended)) = self.finding(&printable(&splitter.pending()), false) {
                 self.reporter.end(ended);
             }
         }
@@ -152,7 +181,7 @@ impl Console {
 
     fn line(&mut self, raw: &str) {
         let line = printable(raw);
-        match check(&line, true) {
+        match self.finding(&line, true) {
             Some(Finding::Fatal(ended)) => self.reporter.end(ended),
             Some(Finding::Warning(text)) => {
                 self.events.warn(Some(&self.template), format!("{text}: {}", line.trim()));
@@ -164,6 +193,21 @@ impl Console {
         let _ = self.log.write_all(format!("{}\n", self.events.redact(&line)).as_bytes());
         self.events.emit(Event::Serial { template: self.template.clone(), line });
     }
+}
+
+/// Follows what the firmware says beside its screen, to its end: only that it found nothing to boot matters.
+pub(super) async fn follow_firmware(mut stream: impl AsyncRead + Unpin, reporter: Reporter) {
+    let mut splitter = Splitter::default();
+    let mut buffer = vec![0; 4096];
+    let line = |line: &str| {
+        if let Some(Finding::Fatal(ended @ Ended::NoBoot { .. })) = check(&printable(line), true) {
+            reporter.end(ended);
+        }
+    };
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        splitter.push(&buffer[..count], line);
+    }
+    splitter.finish(line);
 }
 
 #[cfg(test)]
@@ -231,15 +275,27 @@ mod tests {
     #[tokio::test]
     async fn a_prompt_without_a_line_end_is_seen_and_all_is_logged() {
         let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("serial.log");
+        let [log, raw] = ["serial.log", "serial.raw"].map(|name| folder.path().join(name));
         let (reporter, watch) = super::super::Watch::channel();
-        let console = Console::new("t", &Events::none(), reporter, &log).unwrap();
+        let console = Console::new("t", &Events::none(), reporter, (&log, Some(&raw))).unwrap();
         let (mut guest, serial) = tokio::io::duplex(64);
         let follow = tokio::spawn(console.follow(serial));
         tokio::io::AsyncWriteExt::write_all(&mut guest, b"Begin: mounting\r\n\x1b[1m(initramfs) ").await.unwrap();
         assert_eq!(watch.ended().await, Ended::EmergencyShell { line: "(initramfs)".into() });
+        assert_eq!(std::fs::read(raw).unwrap(), b"Begin: mounting\r\n\x1b[1m(initramfs) ");
         drop(guest);
         follow.await.unwrap();
         assert_eq!(std::fs::read_to_string(log).unwrap(), "Begin: mounting\n(initramfs) \n");
+    }
+
+    #[tokio::test]
+    async fn grubs_prompt_is_no_end_where_keys_are_typed() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("serial.log");
+        let (reporter, watch) = super::super::Watch::channel();
+        let console = Console::new("t", &Events::none(), reporter, (&log, None)).unwrap().typed(true);
+        let said: &[u8] = b"grub> linux /linux\r\ngrub> boot\r\ngrub rescue> ";
+        console.follow(said).await;
+        assert_eq!(watch.ended().await, Ended::NoBoot { line: "grub rescue>".into() });
     }
 }

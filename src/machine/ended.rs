@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
-use crate::error::{Error, Kind};
+use crate::error::{Cause, Error, Kind};
 
 /// QEMU's name in sentences.
 pub(super) const QEMU: &str = "QEMU";
@@ -71,6 +72,11 @@ pub enum Ended {
         /// The operating system's message.
         reason: String,
     },
+    /// The guest sits there, as if it waited for somebody to type.
+    Idle {
+        /// How long nothing has changed on its screen and neither disk, network nor serial console had anything to do.
+        quiet: Duration,
+    },
     /// QEMU stopped the guest and says no more than this.
     Paused {
         /// QEMU's run state (QMP `RunState`), for example `internal-error`.
@@ -102,18 +108,15 @@ impl Ended {
             Self::Killed { signal: 9, .. } => {
                 Some("if nobody did that, the host ran out of memory: see its kernel log")
             }
+            Self::Idle { .. } => {
+                Some("look at what its screen asks for; `idle_timeout` gives a guest that works unseen more time")
+            }
             Self::KernelPanic { .. } | Self::EmergencyShell { .. } | Self::NoBoot { .. } => {
                 Some("the serial log has what came before")
             }
             _ => None,
         }
     }
-}
-
-/// Free space of the file system that holds `path`, bytes.
-pub(crate) fn free(path: &Path) -> Option<u64> {
-    let status = rustix::fs::statvfs(path).ok()?;
-    Some(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
 impl fmt::Display for Ended {
@@ -137,6 +140,10 @@ impl fmt::Display for Ended {
             Self::IoError { path, operation, reason } => {
                 write!(f, "the host cannot {operation} {}: {reason}", path.display())
             }
+            Self::Idle { quiet } => {
+                write!(f, "the guest sits there: nothing has changed on its screen, and nothing was to do for disk, ")?;
+                write!(f, "network and serial console, for {quiet:?}")
+            }
             Self::Paused { state, .. } => write!(f, "QEMU stopped the guest ({state})"),
         }
     }
@@ -152,10 +159,10 @@ impl From<Ended> for Error {
         if let Some(stderr) = ended.stderr().filter(|text| !text.is_empty()) {
             error = error.because(stderr.to_owned());
         }
-        match ended.hint() {
-            Some(hint) => error.hint(hint),
-            None => error,
+        if let Some(hint) = ended.hint() {
+            error = error.hint(hint);
         }
+        error.caused_by(Cause::Machine(ended))
     }
 }
 

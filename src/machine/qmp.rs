@@ -34,6 +34,28 @@ pub(crate) struct Qmp {
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     pending: Pending,
     next: AtomicU64,
+    version: Version,
+}
+
+/// Which QEMU it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// Major and minor number.
+    pub number: (u64, u64),
+    /// All of it, with the distribution's own: `10.0.2 (Debian 1:10.0.2+ds-2)`.
+    pub text: String,
+}
+
+impl Version {
+    /// Of the greeting (qmp-spec.rst, `greeting`).
+    fn of(greeting: &Value) -> Self {
+        let version = &greeting["QMP"]["version"];
+        let number = |name: &str| version["qemu"][name].as_u64().unwrap_or_default();
+        let number = (number("major"), number("minor"), number("micro"));
+        let package = version["package"].as_str().unwrap_or_default();
+        let text = format!("{}.{}.{} {package}", number.0, number.1, number.2).trim_end().to_owned();
+        Self { number: (number.0, number.1), text }
+    }
 }
 
 impl Qmp {
@@ -52,9 +74,19 @@ impl Qmp {
         let pending = Pending::new(Mutex::new(Some(HashMap::new())));
         let (events, receiver) = mpsc::unbounded_channel();
         tokio::spawn(follow(reader, Arc::clone(&pending), events));
-        let qmp = Self { writer: tokio::sync::Mutex::new(writer), pending, next: AtomicU64::new(1) };
+        let qmp = Self {
+            writer: tokio::sync::Mutex::new(writer),
+            pending,
+            next: AtomicU64::new(1),
+            version: Version::of(&greeting),
+        };
         qmp.execute("qmp_capabilities", json!({})).await?;
         Ok((qmp, receiver))
+    }
+
+    /// Which QEMU it is.
+    pub(crate) fn version(&self) -> &Version {
+        &self.version
     }
 
     /// Runs a command and returns what it returns.

@@ -8,20 +8,24 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::socket;
-use super::console::Console;
+use super::console::{Console, follow_firmware};
 use super::ended::QEMU;
-use super::qmp::{Qmp, QmpEvent};
-use super::supervisor::{Facts, Readers, supervise};
-use super::{Config, Ended, Reporter, Stderr, Watch};
-use crate::error::{Context, Error, Kind, Result};
+use super::live_disk::{self, LiveDisk};
+use super::memory::Migration;
+use super::qmp::{Qmp, QmpEvent, Version};
+use super::supervisor::{Facts, Held, Readers, supervise};
+use super::swtpm::Swtpm;
+use super::{Config, Ended, Reporter, Stderr, VncPassword, Watch};
+use crate::error::{Cause, Context, Error, Kind, Result};
 use crate::event::{Event, Events};
 use crate::process;
 
@@ -44,6 +48,8 @@ pub struct Start<'a> {
     pub runtime: &'a Path,
     /// File that the serial console's lines are appended to.
     pub serial_log: &'a Path,
+    /// File that gets all that the serial console says as it comes, secrets too, for whoever attaches to the build.
+    pub serial_raw: Option<&'a Path>,
     /// The template that events belong to.
     pub template: &'a str,
     /// Who is told.
@@ -64,14 +70,19 @@ pub enum PowerOff {
 /// A running machine; dropping it kills QEMU.
 #[derive(Debug)]
 pub struct Running {
-    qmp: Arc<Qmp>,
+    pub(super) qmp: Arc<Qmp>,
+    pub(super) runtime: PathBuf,
+    pub(super) serial_log: PathBuf,
     watch: Watch,
     reporter: Reporter,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
     pid: u32,
-    ports: BTreeMap<u16, u16>,
+    pub(super) ports: BTreeMap<u16, u16>,
     vnc: String,
+    pub(super) disk: LiveDisk,
+    pub(super) held: Held,
+    pub(super) migration: Migration,
 }
 
 /// QEMU between its start and the first answers of its monitor.
@@ -89,9 +100,16 @@ impl Running {
     /// long for a socket, or `cancel` fires.
     pub async fn start(config: &Config, start: Start<'_>) -> Result<Self> {
         let (reporter, watch) = Watch::channel();
-        let console = Console::new(start.template, start.events, reporter.clone(), start.serial_log)?;
+        let console =
+            Console::new(start.template, start.events, reporter.clone(), (start.serial_log, start.serial_raw))?
+                .typed(config.typed);
         let monitor = listen(start.runtime, "qmp")?;
         let serial = listen(start.runtime, "serial")?;
+        let tpm = match &config.tpm {
+            Some(tpm) => Some(Swtpm::start(tpm, start.runtime, start.events, start.template).await?),
+            None => None,
+        };
+        let firmware = listen(start.runtime, "firmware")?;
         let mut starting = spawn(config, &start).await?;
         let serial = tokio::spawn(async move {
             let accepted = serial.accept().await;
@@ -100,8 +118,16 @@ impl Running {
                 console.follow(stream).await;
             }
         });
+        let told = reporter.clone();
+        let firmware = tokio::spawn(async move {
+            let accepted = firmware.accept().await;
+            drop(firmware);
+            if let Ok(stream) = accepted {
+                follow_firmware(stream, told).await;
+            }
+        });
         let opened = tokio::select! {
-            opened = open(monitor) => opened,
+            opened = open(monitor, config.vnc.password.as_ref()) => opened,
             _ = starting.child.wait() => Err(Error::build("QEMU ended")),
             () = start.cancel.cancelled() => Err(Error::new(Kind::Interrupted, "the start of QEMU was stopped")),
             () = tokio::time::sleep(START) => Err(Error::build(format!("its monitor was silent for {START:?}"))),
@@ -110,13 +136,21 @@ impl Running {
             Ok(opened) => opened,
             Err(error) => {
                 serial.abort();
+                firmware.abort();
                 return Err(starting.failed(error).await);
             }
         };
         let pid = starting.child.id().unwrap_or_default();
         let stop = CancellationToken::new();
+        let qmp = Arc::new(qmp);
+        let (moves, migration) = watch::channel(String::new());
         let running = Self {
-            qmp: Arc::new(qmp),
+            held: Held::default(),
+            migration,
+            disk: LiveDisk::new(Arc::clone(&qmp), config.overlay_node()),
+            qmp,
+            runtime: start.runtime.to_owned(),
+            serial_log: start.serial_log.to_owned(),
             watch,
             reporter,
             stop: stop.clone(),
@@ -125,7 +159,10 @@ impl Running {
             ports,
             vnc,
         };
-        running.supervise(config, starting, serial, events);
+        if let Some(tpm) = tpm {
+            tpm.follow(running.watch(), running.reporter.clone());
+        }
+        running.supervise(config, starting, (serial, firmware), (events, moves));
         let template = start.template.to_owned();
         start.events.emit(Event::Console { template, url: running.vnc_url().to_owned() });
         Ok(running)
@@ -135,10 +172,10 @@ impl Running {
         &self,
         config: &Config,
         starting: Starting,
-        serial: JoinHandle<()>,
-        events: mpsc::UnboundedReceiver<QmpEvent>,
+        (serial, firmware): (JoinHandle<()>, JoinHandle<()>),
+        (events, migration): (mpsc::UnboundedReceiver<QmpEvent>, watch::Sender<String>),
     ) {
-        let mut drives = BTreeMap::from([("disk".to_owned(), config.disk.clone())]);
+        let mut drives = BTreeMap::from([(live_disk::NODE.to_owned(), config.disk.clone())]);
         let extra = config.drives.iter().enumerate().map(|(number, drive)| (format!("drive{number}"), &drive.path));
         drives.extend(extra.map(|(node, path)| (node, path.clone())));
         let facts = Facts {
@@ -147,10 +184,13 @@ impl Running {
             stderr: starting.stderr,
             drives,
             snapshot: config.snapshot,
+            held: self.held.clone(),
+            migration,
         };
         let readers = Readers {
             events: tokio::spawn(facts.clone().follow_events(events)),
             serial,
+            firmware,
             stderr: starting.stderr_reader,
         };
         tokio::spawn(supervise(starting.child, readers, facts, self.stop.clone()));
@@ -165,6 +205,16 @@ impl Running {
             Some(port) => Ok((Ipv4Addr::LOCALHOST, *port).into()),
             None => Err(Error::build(format!("the guest's port {guest_port} is not forwarded"))),
         }
+    }
+
+    /// The disk that it boots from, for whoever leads its writes elsewhere.
+    pub(crate) fn disk(&self) -> &LiveDisk {
+        &self.disk
+    }
+
+    /// QEMU's version, as its monitor's greeting has it.
+    pub(crate) fn version(&self) -> &Version {
+        self.qmp.version()
     }
 
     /// Where to look at the screen: `vnc://127.0.0.1:59NN`.
@@ -264,6 +314,7 @@ pub(crate) async fn powered_off(
         () = cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "the shutdown was stopped")),
         () = tokio::time::sleep(timeout) => {
             return Err(Error::build(format!("the guest did not power off within {timeout:?}"))
+                .caused_by(Cause::TimedOut)
                 .hint("the serial log has what it was doing; `shutdown_timeout` gives it more time"));
         }
     };
@@ -288,8 +339,8 @@ impl Starting {
         let _ = tokio::time::timeout(QUIT, &mut self.stderr_reader).await;
         let said = self.stderr.text();
         let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let message = format!("QEMU did not start ({how})");
-        if said.is_empty() { Error::build(message).because(error) } else { Error::build(message).because(said) }
+        let failed = Error::build(format!("QEMU did not start ({how})")).caused_by(Cause::NotStarted);
+        if said.is_empty() { failed.because(error) } else { failed.because(said) }
     }
 }
 
@@ -331,10 +382,12 @@ impl Drop for Listening {
 }
 
 async fn spawn(config: &Config, start: &Start<'_>) -> Result<Starting> {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(&config.program);
     command.args(config.arguments(start.runtime)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = process::spawn(command).await.map_err(|error| {
-        Error::host(format!("cannot run `{PROGRAM}`")).because(error).hint("`visabuild doctor` says what is missing")
+        Error::host(format!("cannot run `{}`", config.program.display()))
+            .because(error)
+            .hint("`visabuild doctor` says what is missing")
     })?;
     let (stderr, stderr_reader) = Stderr::follow(child.stderr.take(), QEMU, start.events, start.template);
     Ok(Starting { child, stderr, stderr_reader })
@@ -343,9 +396,14 @@ async fn spawn(config: &Config, start: &Start<'_>) -> Result<Starting> {
 type Opened = (Qmp, mpsc::UnboundedReceiver<QmpEvent>, String, BTreeMap<u16, u16>);
 
 /// Waits for QEMU's monitor and asks for the ports that QEMU and the kernel chose.
-async fn open(monitor: Listening) -> Result<Opened> {
+async fn open(monitor: Listening, password: Option<&VncPassword>) -> Result<Opened> {
     let stream = monitor.accept().await.context(Kind::Build, || "waiting for QEMU's monitor")?;
     let (qmp, events) = Qmp::open(stream).await?;
+    if let Some(password) = password {
+        // Until then nobody is let in.
+        let arguments = json!({ "protocol": "vnc", "password": password.secret().expose_secret() });
+        qmp.execute("set_password", arguments).await?;
+    }
     let vnc = vnc_url(&qmp.execute("query-vnc", json!({})).await?)?;
     let ports = forwards(&qmp.human("info usernet").await?);
     Ok((qmp, events, vnc, ports))
@@ -353,6 +411,7 @@ async fn open(monitor: Listening) -> Result<Opened> {
 
 fn vnc_url(answer: &Value) -> Result<String> {
     match (answer["host"].as_str(), answer["service"].as_str()) {
+        (Some(host), Some(port)) if host.contains(':') => Ok(format!("vnc://[{host}]:{port}")),
         (Some(host), Some(port)) => Ok(format!("vnc://{host}:{port}")),
         _ => Err(Error::build("QEMU does not say where its VNC server listens").because(answer.to_string())),
     }

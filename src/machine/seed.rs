@@ -18,9 +18,10 @@ const MINIMUM: u64 = 1 << 20;
 
 /// A clock that stands still, so that the same seed gives the same bytes.
 #[derive(Debug)]
-struct Standstill;
+pub(crate) struct Standstill;
 
-static STANDSTILL: Standstill = Standstill;
+/// The one clock of all volumes.
+pub(crate) static STANDSTILL: Standstill = Standstill;
 
 impl TimeProvider for Standstill {
     fn get_current_date(&self) -> Date {
@@ -46,15 +47,20 @@ pub struct Seed {
     pub network_config: Option<String>,
 }
 
-/// The user-data of a build's boots: root logs in with the build's key and nothing else changes.
+/// The user-data of a build's boots: root and `user` log in with the build's key and nothing else
+/// changes. An account that is not there yet is made.
 ///
 /// `authorized_key` is a line of authorized_keys(5).
-pub fn build_user_data(authorized_key: &str) -> String {
-    // Without users, cloud-init gives the key to root and makes no account. It still grows the root
+pub fn build_user_data(user: &str, authorized_key: &str) -> String {
+    let users = match user {
+        "root" => json!([]),
+        user => json!([{ "name": user, "ssh_authorized_keys": [authorized_key] }]),
+    };
+    // Without a default user, cloud-init gives the key to root. It still grows the root
     // partition and file system, as it does by default. JSON is YAML.
     let config = json!({
         "disable_root": false,
-        "users": [],
+        "users": users,
         "ssh_authorized_keys": [authorized_key],
         "ssh_genkeytypes": ["ed25519"],
         // Growing the disk and writing keys are of the stages before these.
@@ -211,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_build_logs_in_as_root_with_its_key_only() {
-        let text = build_user_data("ssh-ed25519 AAAA \"x\"");
+        let text = build_user_data("root", "ssh-ed25519 AAAA \"x\"");
         let (first, rest) = text.split_once('\n').unwrap();
         assert_eq!(first, "#cloud-config");
         let config: Value = serde_yaml::from_str(rest).unwrap();

@@ -21,8 +21,13 @@ pub fn size_to_host(cpus: Option<u32>, memory: Option<u64>) -> (u32, u64) {
 /// has CPUs and memory for.
 pub fn how_many(memory: u64) -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cpus.min(how_many_fit(memory)).max(1)
+}
+
+/// How many machines of `memory` MiB each this host has memory for.
+pub fn how_many_fit(memory: u64) -> usize {
     let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text)).unwrap_or(0);
-    cpus.min(usize::try_from(available / memory.max(1)).unwrap_or(usize::MAX)).max(1)
+    usize::try_from(available / memory.max(1)).unwrap_or(usize::MAX)
 }
 
 /// Virtual CPUs of one of `jobs` machines that run at a time: emulated ones share the host's, because more threads

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Child;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::ended::{QEMU, free};
+use super::ended::QEMU;
 use super::qmp::{Qmp, QmpEvent};
 use super::{Ended, Reporter, Stderr};
+use crate::disk_space::free;
 use crate::process;
 
 /// How long QEMU may take to end after SIGTERM.
@@ -35,6 +37,25 @@ pub(super) struct Facts {
     /// The drives' files by block node name, and whether writes really go there.
     pub drives: BTreeMap<String, PathBuf>,
     pub snapshot: bool,
+    /// Whether visabuild itself makes the guest stand still for a moment.
+    pub held: Held,
+    /// Gets the states of migrations (QMP `MigrationStatus`).
+    pub migration: watch::Sender<String>,
+}
+
+/// Whether visabuild itself makes the guest stand still. Clones say the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held(Arc<AtomicBool>);
+
+impl Held {
+    /// Said before the guest is stopped, and after it goes on.
+    pub(super) fn hold(&self, held: bool) {
+        self.0.store(held, Ordering::SeqCst);
+    }
+
+    fn is_held(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 impl Facts {
@@ -47,7 +68,10 @@ impl Facts {
                 "RESET" => self.reporter.reset(),
                 "BLOCK_IO_ERROR" => self.block_error(&event.data),
                 // It is answered by a task, because QEMU's answer comes over the socket of these events.
-                "STOP" => drop(tokio::spawn(self.clone().stopped())),
+                "STOP" if !self.held.is_held() => drop(tokio::spawn(self.clone().stopped())),
+                "MIGRATION" => {
+                    self.migration.send_replace(event.data["status"].as_str().unwrap_or_default().to_owned());
+                }
                 "GUEST_PANICKED" => drop(tokio::spawn(self.clone().panicked())),
                 _ => {}
             }
@@ -95,6 +119,7 @@ impl Facts {
 pub(super) struct Readers {
     pub events: JoinHandle<Option<String>>,
     pub serial: JoinHandle<()>,
+    pub firmware: JoinHandle<()>,
     pub stderr: JoinHandle<()>,
 }
 
@@ -102,6 +127,7 @@ impl Drop for Readers {
     fn drop(&mut self) {
         self.events.abort();
         self.serial.abort();
+        self.firmware.abort();
         self.stderr.abort();
     }
 }
@@ -130,7 +156,10 @@ pub(super) async fn supervise(mut child: Child, mut readers: Readers, facts: Fac
 /// Why QEMU ended, from its exit status and the reason that it gave (QMP `ShutdownCause`).
 fn classify(status: Option<ExitStatus>, shutdown: Option<&str>, stderr: String) -> Ended {
     match Ended::of(QEMU, status, stderr) {
-        Ended::Exited { code: 0, .. } if shutdown == Some("guest-shutdown") => Ended::PoweredOff,
+        // A reset ends QEMU only where the guest is to power off instead (`no_reboot`).
+        Ended::Exited { code: 0, .. } if matches!(shutdown, Some("guest-shutdown" | "guest-reset")) => {
+            Ended::PoweredOff
+        }
         ended => ended,
     }
 }
@@ -168,7 +197,9 @@ mod tests {
         let (qmp, receiver) = Qmp::open(UnixStream::connect(path).await.unwrap()).await.unwrap();
         let (reporter, watch) = Watch::channel();
         let drives = BTreeMap::from([("disk".to_owned(), folder.path().to_owned())]);
-        let facts = Facts { qmp: Arc::new(qmp), reporter, stderr: Stderr::default(), drives, snapshot: true };
+        let (held, migration) = (Held::default(), watch::channel(String::new()).0);
+        let stderr = Stderr::default();
+        let facts = Facts { qmp: Arc::new(qmp), reporter, stderr, drives, snapshot: true, held, migration };
         let following = tokio::spawn(facts.follow_events(receiver));
         let ended = tokio::time::timeout(Duration::from_secs(1), watch.ended()).await.ok();
         following.abort();
@@ -226,7 +257,9 @@ mod tests {
     fn exit_status_and_shutdown_reason_make_the_end() {
         let exit = |code: i32| Some(ExitStatus::from_raw(code << 8));
         let none = String::new;
-        assert_eq!(classify(exit(0), Some("guest-shutdown"), none()), Ended::PoweredOff);
+        for reason in ["guest-shutdown", "guest-reset"] {
+            assert_eq!(classify(exit(0), Some(reason), none()), Ended::PoweredOff);
+        }
         assert_eq!(
             classify(exit(0), Some("host-signal"), none()),
             Ended::Exited { program: QEMU, code: 0, stderr: none() }

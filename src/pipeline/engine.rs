@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::container;
 use crate::error::Result;
 use crate::guest::Address;
-use crate::machine::{self, PowerOff, Start, Watch};
+use crate::machine::live_disk::LiveDisk;
+use crate::machine::{self, Ended, PowerOff, Start, Watch};
 
 /// A machine that can be started.
 #[derive(Debug)]
@@ -27,11 +28,32 @@ impl Config {
         }
     }
 
-    /// The command that boots the guest, to look at after a failure.
-    pub(super) fn command_line(&self, runtime: &Path) -> (&'static str, Vec<OsString>) {
+    /// The disk that it boots.
+    pub(super) fn disk(&self) -> &Path {
         match self {
-            Self::Qemu(config) => ("qemu-system-x86_64", config.arguments(runtime)),
-            Self::Nspawn(config) => ("systemd-nspawn", config.arguments(runtime)),
+            Self::Qemu(config) => &config.disk,
+            Self::Nspawn(config) => &config.disk,
+        }
+    }
+
+    /// The same machine, which boots `disk`.
+    pub(super) fn booting(&self, disk: &Path) -> Self {
+        let disk = disk.to_owned();
+        match self {
+            Self::Qemu(config) => Self::Qemu(Box::new(machine::Config {
+                disk,
+                waits_for_memory: false,
+                ..machine::Config::clone(config)
+            })),
+            Self::Nspawn(config) => Self::Nspawn(container::Config { disk, ..config.clone() }),
+        }
+    }
+
+    /// The command that boots the guest, to look at after a failure.
+    pub(super) fn command_line(&self, runtime: &Path) -> (String, Vec<OsString>) {
+        match self {
+            Self::Qemu(config) => (config.program.display().to_string(), config.arguments(runtime)),
+            Self::Nspawn(config) => ("systemd-nspawn".to_owned(), config.arguments(runtime)),
         }
     }
 
@@ -39,7 +61,7 @@ impl Config {
     pub(super) async fn start(&self, start: Start<'_>) -> Result<Machine> {
         Ok(match self {
             Self::Qemu(config) => Machine::Qemu(Box::new(machine::Running::start(config, start).await?)),
-            Self::Nspawn(config) => Machine::Nspawn(container::Running::start(config, start).await?),
+            Self::Nspawn(config) => Machine::Nspawn(Box::new(container::Running::start(config, start).await?)),
         })
     }
 }
@@ -48,15 +70,15 @@ impl Config {
 #[derive(Debug)]
 pub(super) enum Machine {
     Qemu(Box<machine::Running>),
-    Nspawn(container::Running),
+    Nspawn(Box<container::Running>),
 }
 
 impl Machine {
     /// Where its SSH server is reached.
-    pub(super) fn ssh(&self) -> Result<Address> {
+    pub(super) fn ssh(&self, port: u16) -> Result<Address> {
         Ok(match self {
-            Self::Qemu(machine) => machine.forwarded(22)?.into(),
-            Self::Nspawn(container) => container.address(22),
+            Self::Qemu(machine) => machine.forwarded(port)?.into(),
+            Self::Nspawn(container) => container.address(port),
         })
     }
 
@@ -67,19 +89,40 @@ impl Machine {
         }
     }
 
+    /// Waits until the guest has sat there for `limit`, as far as its screen tells; a container has none.
+    pub(super) async fn idle(&self, limit: Duration) -> Ended {
+        match self {
+            Self::Qemu(machine) => machine.idle(limit).await,
+            Self::Nspawn(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the guest's own power-off as far as the machine can be looked at when it does not come.
+    pub(super) async fn until_powered_off(
+        &self,
+        timeout: Duration,
+        idle: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        match self {
+            Self::Qemu(machine) => machine.until_powered_off(timeout, idle, cancel).await,
+            Self::Nspawn(_) => Ok(()),
+        }
+    }
+
+    /// The disk that it boots from, for whoever leads its writes elsewhere.
+    pub(super) fn disk(&self) -> &LiveDisk {
+        match self {
+            Self::Qemu(machine) => machine.disk(),
+            Self::Nspawn(container) => container.disk(),
+        }
+    }
+
     /// A folder of the guest with programs that steps must find first.
     pub(super) fn programs(&self) -> Option<&'static str> {
         match self {
             Self::Qemu(_) => None,
             Self::Nspawn(_) => Some(container::BIN),
-        }
-    }
-
-    /// Writes a picture of the screen, where there is one; a container has its console only.
-    pub(super) async fn screenshot(&self, path: &Path) -> Result<()> {
-        match self {
-            Self::Qemu(machine) => machine.screenshot(path).await,
-            Self::Nspawn(_) => Ok(()),
         }
     }
 

@@ -3,13 +3,12 @@
 use std::pin::Pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::session::{Prepared, Start};
+use super::checkpoint::Checkpoints;
 use super::timings::Timings;
 use super::{Context, base};
-use crate::cache::{BuildLock, Layer, LayerInfo};
+use crate::cache::{BuildLock, Layer, LayerInfo, Share};
 use crate::error::{Error, Kind, Result};
-use crate::image::qemu_img;
-use crate::plan::{Fingerprint, Stage};
+use crate::plan::Stage;
 
 /// The layer of `stage`; its ancestors' are ensured first, where it must be built.
 pub(super) fn ensure<'a>(
@@ -21,24 +20,41 @@ pub(super) fn ensure<'a>(
         let store = context.settings.results.cache.layers();
         let key = key(context, stage)?;
         let _lock = take_lock(context, &stage.name, store.build_lock(&key)?).await?;
-        if context.may_reuse(&key)
-            && let Some(found) = store.get(&key, Some(&below.info.instance))?
+        if context.may_reuse_steps(stage, stage.steps.len(), &key)
+            && let Some(found) = store.find(&key, Some(&below.info.instance), context.warns(&stage.name))?
         {
             context.events.info(Some(&stage.name), "its layer is in the cache");
             return Ok(found);
         }
-        let mut timings = Timings::new(context.events, &stage.name);
-        let disk = context.work.join(format!("{}.layer.qcow2", stage.name));
-        qemu_img::create_overlay(&below.disk, &disk, stage.disk_size, context.cancel).await?;
-        let start = Start::layer(disk.clone());
-        let booted = Prepared::new(context, stage, start)?.boot(&mut timings).await?;
-        let connected = booted.connect(&mut timings).await?;
-        connected.provision(&stage.steps, &mut timings).await?.close(&mut timings).await?;
-        let info = LayerInfo { engine: Some(context.settings.engine), ..info(&stage.name, Some(&below), &timings) };
-        let layer = store.put(&key, &disk, &info)?;
+        let mut timings = Timings::new(context, stage, Share::Layer);
+        let mut checkpoints = Checkpoints::begin(context, stage, &below, stage.steps.len()).await?;
+        let made = async { checkpoints.provision(&mut timings).await?.close(&mut timings).await }.await;
+        checkpoints.explained(made)?;
+        let layer = store.put(&key, checkpoints.disk(), &checkpoints.info(&timings))?;
         context.mark_built(&key);
         Ok(layer)
     })
+}
+
+/// Does the steps of `stage` up to and with the one of that number, from 0, and keeps a checkpoint, or the layer if it is
+/// the last.
+pub(super) async fn until<'a>(context: &'a Context<'a>, stage: &'a Stage, step: usize) -> Result<()> {
+    let end = step + 1;
+    if end >= stage.steps.len() {
+        return ensure(context, stage).await.map(drop);
+    }
+    let below = below(context, stage).await?;
+    let key = key(context, stage)?;
+    let _lock = take_lock(context, &stage.name, context.settings.results.cache.layers().build_lock(&key)?).await?;
+    let mut timings = Timings::new(context, stage, Share::Layer);
+    let mut checkpoints = Checkpoints::begin(context, stage, &below, end).await?;
+    if checkpoints.left().is_empty() {
+        return Ok(());
+    }
+    let made = checkpoints.provision(&mut timings).await;
+    // What is kept is kept: the guest need not even power off.
+    checkpoints.explained(made)?.give_up().await;
+    Ok(())
 }
 
 async fn below<'a>(context: &'a Context<'a>, stage: &'a Stage) -> Result<Layer> {
@@ -56,12 +72,7 @@ async fn below<'a>(context: &'a Context<'a>, stage: &'a Stage) -> Result<Layer> 
 /// The name of a stage's layer: its fingerprint, and where its steps use secrets also what the
 /// local HMAC makes of them.
 pub(super) fn key(context: &Context<'_>, stage: &Stage) -> Result<String> {
-    let fingerprint = stage.fingerprint.as_str();
-    if stage.secrets.is_empty() {
-        return Ok(fingerprint.to_owned());
-    }
-    let tags = context.settings.results.secrets.tags(&context.settings.results.cache, &stage.secrets)?;
-    Ok(format!("{fingerprint}-{}", Fingerprint::of("secrets", &tags).short()))
+    context.settings.results.key(&stage.fingerprint, &stage.secrets)
 }
 
 /// Takes the lock of a layer; waits, and says so, while another visabuild builds it.
@@ -76,16 +87,19 @@ pub(super) async fn take_lock(context: &Context<'_>, template: &str, lock: Build
     Ok(lock)
 }
 
-/// The record of a layer that was just made.
-pub(super) fn info(template: &str, below: Option<&Layer>, timings: &Timings) -> LayerInfo {
+/// The record of a layer that was just made, on nothing.
+pub(super) fn info(template: &str, timings: &Timings) -> LayerInfo {
     let phases = timings.list();
     LayerInfo {
         instance: uuid::Uuid::new_v4().simple().to_string(),
-        parent: below.map(|layer| layer.info.instance.clone()),
+        parent: None,
+        beneath: Vec::new(),
         template: template.to_owned(),
         engine: None,
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         seconds: phases.iter().map(|(_, seconds)| seconds).sum(),
         phases,
+        guest: None,
+        fetched: Vec::new(),
     }
 }

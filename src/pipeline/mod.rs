@@ -14,36 +14,54 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Cache, Secrets, WorkFolder};
+use crate::cache::{Cache, History, Secrets, WorkFolder};
+use crate::download::Downloader;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::event::{Events, Level};
+use crate::event::Events;
 use crate::image::Compression;
 use crate::image::manifest::HostFacts;
 use crate::machine::{Accelerator, Display};
-use crate::plan::Plan;
+use crate::package_cache::PackageCache;
+use crate::plan::{Plan, Stage};
 use crate::source::apt::{Acquire, Mirrors};
 use crate::source::keyring::Pinned;
 use crate::template::Text;
 
 pub use base::folder as base_folder;
+pub use checkpoint::{Memory as CheckpointMemory, Policy as CheckpointPolicy};
+pub use failure::FailureClass;
+pub use lookup::{ImageState, Miss, StageState, State, look_up};
 pub use stage::image_path;
 pub use verification::{Target, Verifier};
+pub use why::{Built, Explanation, StepState, StepTime, explain, options};
 
 mod base;
+mod checkpoint;
+mod communicator;
 mod engine;
 mod failure;
+mod guest_scripts;
+mod installer;
 mod layer;
+mod lookup;
+mod memory;
+mod packages;
+mod schedule;
 mod seal;
 mod session;
 mod stage;
 mod timings;
 mod verification;
+mod virtual_machine;
+mod why;
 
 /// How the plan is carried out on this host; none of it shapes the content of a layer.
 #[derive(Debug)]
@@ -52,6 +70,18 @@ pub struct Settings {
     pub results: Results,
     /// What images must keep before they are published; none publishes them as they are.
     pub verifier: Option<Verifier>,
+    /// After which provisioners the disk is kept, to go on from.
+    pub checkpoints: CheckpointPolicy,
+    /// Whether the guest's memory is kept with it.
+    pub checkpoint_memory: CheckpointMemory,
+    /// How many stages are built at a time, at least 1.
+    pub jobs: usize,
+    /// Virtual CPUs of a machine where nothing else is said; none is all that the host has.
+    pub cpus: Option<u32>,
+    /// What was built by this run, or by those that it goes on from.
+    pub built: BuiltKeys,
+    /// Who is asked about a step that failed.
+    pub ask: Option<Ask>,
     /// Keep the disk of a failed build.
     pub keep_on_error: bool,
     /// What boots the guests.
@@ -62,6 +92,8 @@ pub struct Settings {
     pub insisted: Sizes,
     /// Where the machine's screen is shown.
     pub display: Display,
+    /// Socket of the user's SSH agent.
+    pub agent: Option<PathBuf>,
     /// Environment of every shell step, in order; may hold the credentials of a proxy.
     pub environment: Vec<(String, Text)>,
     /// The build host's own certificate authorities: file name and PEM.
@@ -72,12 +104,18 @@ pub struct Settings {
     pub mirrors: Mirrors,
     /// How the host's APT gets there.
     pub acquire: Acquire,
+    /// What guests and the bootstrap get packages through.
+    pub packages: Option<PackageCache>,
+    /// Fetches what installers need.
+    pub downloader: Downloader,
     /// A keyring that verifies them, instead of the host's own.
     pub keyring: Option<Pinned>,
     /// For the manifest.
     pub facts: HostFacts,
     /// For the manifest.
     pub commit: Option<String>,
+    /// The command line that does the same again, without secrets; for the report of a failure.
+    pub command: String,
 }
 
 /// Where results go, and what decides whether one is the image asked for.
@@ -85,14 +123,65 @@ pub struct Settings {
 pub struct Results {
     /// Where layers are kept.
     pub cache: Cache,
+    /// What earlier images of the project were made of, and how long that took.
+    pub history: History,
     /// Folder of the results, absolute.
     pub output: PathBuf,
     /// Build everything anew.
     pub force: bool,
+    /// The step from which on everything is done again.
+    pub from: Option<StepReference>,
     /// Compression of the images.
     pub compression: Compression,
     /// Values of the secrets, to know whether they changed.
     pub secrets: Secrets,
+}
+
+/// A step of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepReference {
+    /// The stage's template.
+    pub template: String,
+    /// Which of its steps, from 0.
+    pub step: usize,
+}
+
+/// Keys of the layers and base disks that were built at this command's word; with `--force` no others are used. Clones are
+/// the same set.
+#[derive(Debug, Clone, Default)]
+pub struct BuiltKeys(Arc<Mutex<BTreeSet<String>>>);
+
+/// A step that failed while its guest runs.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The stage's template.
+    pub template: String,
+    /// Which of its steps, from 0.
+    pub step: usize,
+    /// The step's label.
+    pub label: String,
+    /// What went wrong, in one line.
+    pub error: String,
+    /// Whether the guest still runs, and can be looked into.
+    pub is_running: bool,
+}
+
+/// Asks somebody about a step that failed. The guest runs on until there is an answer; the build fails in any case.
+pub struct Ask(Box<dyn Fn(Question) -> Answered + Send + Sync>);
+
+type Answered = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Ask {
+    /// Somebody who is asked by this function.
+    pub fn by<F: Future<Output = ()> + Send + 'static>(ask: impl Fn(Question) -> F + Send + Sync + 'static) -> Self {
+        Self(Box::new(move |question| Box::pin(ask(question))))
+    }
+}
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ask").finish_non_exhaustive()
+    }
 }
 
 /// Sizes of a machine.
@@ -111,11 +200,11 @@ pub struct Sizes {
 /// The cache cannot be read (kind host).
 pub fn unchanged(plan: &Plan, results: &Results, events: &Events) -> Result<Option<Vec<Artifact>>> {
     for stage in &plan.stages {
-        if !results.has(stage)? {
+        if results.is_redone(plan, stage) || !results.has(stage)? {
             return Ok(None);
         }
     }
-    Ok(Some(plan.stages.iter().map(|stage| stage::unchanged(results, events, stage)).collect()))
+    Ok(Some(plan.stages.iter().map(|stage| stage::unchanged(plan, results, events, stage)).collect()))
 }
 
 /// A finished image.
@@ -131,10 +220,12 @@ pub struct Artifact {
     pub unchanged: bool,
 }
 
-/// Builds every stage of `plan`, and verifies those images that were there already and that nobody has verified.
+/// Builds every stage of `plan`, several at a time where [`Settings::jobs`] allows it, and verifies those images that
+/// were there already and that nobody has verified. A stage that fails keeps those that lie on it from being built, and
+/// no others.
 ///
 /// # Errors
-/// The first failure (kind build, host or verification), or the signal that ended it. Finished images stay.
+/// What failed (kind build, host or verification), or the signal that ended it. Finished images stay.
 pub async fn build(
     plan: &Plan,
     settings: &Settings,
@@ -142,69 +233,136 @@ pub async fn build(
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<Vec<Artifact>> {
-    let mut artifacts = Vec::new();
-    let (built, traces) = (Mutex::default(), Mutex::default());
-    let context = Context { plan, settings, work: work.path().to_owned(), events, cancel, built, traces };
-    for stage in &plan.stages {
-        match stage::build(&context, stage).await {
-            Ok(artifact) => artifacts.push(artifact),
-            Err(error) => return Err(give_up(&context, stage, work, error)),
-        }
+    let shared = Shared::default();
+    // Whoever was asked has decided about all of it.
+    let is_over = || shared.answered.load(Ordering::SeqCst);
+    let outcomes = schedule::run(&plan.stages, settings.jobs, is_over, async |stage, ready| {
+        let context = Context::new(plan, settings, work, events, cancel, &shared);
+        let built = stage::build(&context, stage, ready).await;
+        // The report comes at once, while others are still being built.
+        built.map_err(|error| failure::report(&context, stage, error.context(format!("building `{}`", stage.name))))
+    });
+    let outcomes = outcomes.await;
+    if settings.keep_on_error && outcomes.iter().any(|(_, outcome)| matches!(outcome, schedule::Outcome::Failed(_))) {
+        work.keep();
     }
+    let kept = settings.keep_on_error.then(|| failure::how_to_boot(work.path(), settings.engine));
+    let artifacts = schedule::finished(outcomes, kept.as_deref())?;
     if let Some(verifier) = &settings.verifier {
         verifier.verify_unchanged(plan, &artifacts, &settings.results, (work.path(), events, cancel)).await?;
     }
     Ok(artifacts)
 }
 
-/// Everything that the modules of the pipeline share.
+/// Builds what `until` needs, up to and with that step, and keeps it for later builds; no image is made.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_until(
+    plan: &Plan,
+    until: &StepReference,
+    settings: &Settings,
+    work: &mut WorkFolder,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let stage = plan.stage(&until.template).ok_or_else(|| Error::usage(format!("no template `{}`", until.template)))?;
+    let shared = Shared::default();
+    let context = Context::new(plan, settings, work, events, cancel, &shared);
+    let built = layer::until(&context, stage, until.step).await;
+    built.map_err(|error| {
+        let error = failure::report(&context, stage, error.context(format!("building `{}`", stage.name)));
+        if !settings.keep_on_error {
+            return error;
+        }
+        work.keep();
+        error.hint(schedule::kept(&failure::how_to_boot(work.path(), settings.engine)))
+    })
+}
+
+/// Why an installer that has another way beside it cannot run: the mirror lacks what it will ask for, say. Looked at is
+/// what can be looked at before a machine starts, and only where the base disk is not there yet.
+///
+/// # Errors
+/// What the user has written is wrong, or `cancel` fires.
+pub async fn refused_installer(
+    plan: &Plan,
+    settings: &Settings,
+    work: &WorkFolder,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<Option<Error>> {
+    let shared = Shared::default();
+    let context = Context::new(plan, settings, work, events, cancel, &shared);
+    for stage in &plan.stages {
+        let Some(base) = stage.base.as_ref().filter(|base| base.was_chosen) else { continue };
+        match base::can_be_made(&context, stage, base).await {
+            Err(error) if error.kind() == Kind::Host => return Ok(Some(error)),
+            checked => checked?,
+        }
+    }
+    Ok(None)
+}
+
+/// What the stages of a run have in common, beside its settings.
+#[derive(Default)]
+struct Shared {
+    /// Somebody was asked about a step that failed, and has answered.
+    answered: AtomicBool,
+    /// What gives the SSH keys of this run's boots away, by name.
+    traces: Mutex<Vec<(&'static str, SecretString)>>,
+    /// Held while a base disk is made: there is one folder for that.
+    base: tokio::sync::Mutex<()>,
+}
+
+/// Everything that the modules of the pipeline share while they build one stage and what it lies on.
 struct Context<'a> {
     plan: &'a Plan,
     settings: &'a Settings,
     work: PathBuf,
     events: &'a Events,
     cancel: &'a CancellationToken,
-    /// Keys of the layers and bases that this run has built.
-    built: Mutex<BTreeSet<String>>,
-    /// What gives the SSH keys of this run's boots away, by name.
-    traces: Mutex<Vec<(&'static str, SecretString)>>,
+    shared: &'a Shared,
+    /// What was seen of the machine that runs or ran last.
+    evidence: Mutex<failure::Evidence>,
 }
 
-impl Context<'_> {
-    /// Whether a layer from the cache may be used: with `--force`, only one that this run built.
+impl<'a> Context<'a> {
+    fn new(
+        plan: &'a Plan,
+        settings: &'a Settings,
+        work: &WorkFolder,
+        events: &'a Events,
+        cancel: &'a CancellationToken,
+        shared: &'a Shared,
+    ) -> Self {
+        let work = work.path().to_owned();
+        Self { plan, settings, work, events, cancel, shared, evidence: Mutex::default() }
+    }
+
+    /// Whether a base disk from the cache may be used: with `--force`, only one that this run built.
     fn may_reuse(&self, key: &str) -> bool {
-        !self.settings.results.force || self.built.lock().is_ok_and(|built| built.contains(key))
+        self.settings.built.0.lock().is_ok_and(|built| self.settings.results.may_reuse(key, &built))
+    }
+
+    /// Likewise of what `stage` was after so many of its steps.
+    fn may_reuse_steps(&self, stage: &Stage, done: usize, key: &str) -> bool {
+        let results = &self.settings.results;
+        self.settings.built.0.lock().is_ok_and(|built| results.may_reuse_steps(self.plan, stage, done, key, &built))
     }
 
     fn mark_built(&self, key: &str) {
-        if let Ok(mut built) = self.built.lock() {
+        if let Ok(mut built) = self.settings.built.0.lock() {
             built.insert(key.to_owned());
         }
+    }
+
+    /// Tells what is wrong with something in the cache.
+    fn warns<'b>(&'b self, template: &'b str) -> impl Fn(String) + 'b {
+        move |text| self.events.warn(Some(template), text)
     }
 
     fn cancelled(&self) -> Result<()> {
         if self.cancel.is_cancelled() { Err(Error::new(Kind::Interrupted, "stopped")) } else { Ok(()) }
     }
-}
-
-fn give_up(context: &Context<'_>, stage: &crate::plan::Stage, work: &mut WorkFolder, error: Error) -> Error {
-    // Log first, clean up second: nothing may hide the reason.
-    let error = error.context(format!("building `{}`", stage.name));
-    let mut error = match failure::report(context, stage, &error) {
-        Ok(Some(folder)) => error.hint(format!("log and console are in {}", folder.display())),
-        Ok(None) => error,
-        Err(problem) => {
-            context.events.emit(crate::event::Event::Message {
-                level: Level::Warning,
-                template: Some(stage.name.clone()),
-                text: format!("the failure report could not be written: {problem}"),
-            });
-            error
-        }
-    };
-    if context.settings.keep_on_error {
-        work.keep();
-        error = error.hint(format!("the disk is kept: {}", failure::how_to_boot(work.path(), context.settings.engine)));
-    }
-    error
 }

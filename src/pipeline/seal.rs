@@ -3,31 +3,43 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::session::{Connected, Prepared, Start};
 use super::timings::Timings;
 use super::verification::Verified;
-use super::{Artifact, Context, failure, verification};
-use crate::cache::{Layer, beside, publish_file, replace_file};
+use super::{Artifact, Context, failure, packages, verification};
+use crate::cache::{Layer, Share, beside, publish_file, replace_file};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::Event;
 use crate::image::manifest::{
     ImageFile, Inputs, LayerRecord, Manifest, System, Timing, VERSION, parse_packages, rfc3339, rfc3339_now,
 };
 use crate::image::{Checksums, qemu_img};
+use crate::package_cache::Session;
 use crate::plan::Stage;
 
 /// Seals the layer of `stage` and publishes image and manifest.
 pub(super) async fn seal(context: &Context<'_>, stage: &Stage, layer: &Layer) -> Result<Artifact> {
-    let mut timings = Timings::new(context.events, &stage.name);
+    let mut timings = Timings::new(context, stage, Share::Seal);
     let overlay = context.work.join(format!("{}.seal.qcow2", stage.name));
     qemu_img::create_overlay(&layer.disk, &overlay, None, context.cancel).await?;
-    let (packages, os) = in_guest(context, stage, &overlay, &mut timings).await?;
+    let cache = context.serve_packages(&stage.name).await?;
+    let inside = in_guest(context, stage, &overlay, cache.clone(), &mut timings).await;
+    let (packages, os) = packages::explained(cache.as_deref(), inside)?;
+    let seal_fetched = cache.map(|cache| cache.files()).unwrap_or_default();
     let (flat, image) = flatten(context, stage, &overlay, &mut timings).await?;
     let _ = fs::remove_file(&overlay);
-    let manifest = Manifest { packages, os, ..manifest(context, stage, image, &timings)? };
+    let manifest = Manifest { packages, os, seal_fetched, ..manifest(context, stage, image, &timings)? };
     let flat = Beside(flat);
+    let started = Instant::now();
     let report = verified(context, stage, &flat.0, &manifest).await?;
+    if context.settings.verifier.is_some() {
+        let history = &context.settings.results.history;
+        // An estimate is missing without it, and nothing else.
+        let _ = history.took(&stage.name, Share::Verification, ("verify", None), started.elapsed().as_secs_f64());
+    }
     let artifact = publish(context, stage, &flat.keep(), &manifest)?;
     verification::write(&context.settings.results, stage, &report)?;
     Ok(artifact)
@@ -44,7 +56,7 @@ async fn verified(
     let _ = fs::remove_file(&failed);
     let Some(verifier) = &context.settings.verifier else { return Ok(Vec::new()) };
     let surroundings = (context.work.as_path(), context.events, context.cancel);
-    let traces = context.traces.lock().map(|traces| traces.clone()).unwrap_or_default();
+    let traces = context.shared.traces.lock().map(|traces| traces.clone()).unwrap_or_default();
     let sha256 = Some(manifest.image.checksums.sha256.as_str());
     let refused = |error: Error| {
         if error.kind() == Kind::Verification && fs::rename(flat, &failed).is_ok() {
@@ -68,15 +80,16 @@ async fn in_guest(
     context: &Context<'_>,
     stage: &Stage,
     overlay: &Path,
+    cache: Option<Arc<Session>>,
     timings: &mut Timings,
 ) -> Result<(BTreeMap<String, String>, Option<System>)> {
-    let start = Start::seal(overlay.to_owned());
+    let start = Start::seal(overlay.to_owned()).with(cache);
     let booted = Prepared::new(context, stage, start)?.boot(timings).await?;
     let mut connected: Connected<'_> = booted.connect(timings).await?;
     if let Some(password) = &stage.seal.root_password {
         connected.set_root_password(password, timings).await?;
     }
-    let mut provisioned = connected.provision(&stage.seal.steps, timings).await?;
+    let mut provisioned = connected.provision(&stage.seal.steps, None, timings).await?;
     let packages = provisioned.packages().await?;
     let os = provisioned.os_release().await?;
     provisioned.seal(stage.seal.ca_certificates, timings).await?;
@@ -158,6 +171,7 @@ fn manifest(context: &Context<'_>, stage: &Stage, image: ImageFile, timings: &Ti
         warnings: alternatives.clone().filter_map(|chosen| chosen.warning.clone()).collect(),
         end_of_life: alternatives.clone().any(|chosen| chosen.end_of_life),
         os: None,
+        seal_fetched: Vec::new(),
         packages: BTreeMap::new(),
     })
 }
@@ -175,7 +189,8 @@ fn layer_records(context: &Context<'_>, stage: &Stage) -> Result<Vec<LayerRecord
     let mut below: Option<String> = None;
     for stage in chain.into_iter().rev() {
         if let Some(base) = &stage.base
-            && let Some(layer) = cache.bases().get(base.fingerprint.as_str(), None)?
+            && let Some(layer) =
+                cache.bases().get(&context.settings.results.key(&base.fingerprint, &base.secrets)?, None)?
         {
             records.push(record("base", base.fingerprint.as_str(), &layer));
             below = Some(layer.info.instance);
@@ -196,6 +211,7 @@ fn record(template: &str, fingerprint: &str, layer: &Layer) -> LayerRecord {
         created: rfc3339(layer.info.created),
         seconds: layer.info.seconds,
         timings: Timing::list(&layer.info.phases),
+        fetched: layer.info.fetched.clone(),
     }
 }
 
@@ -211,6 +227,10 @@ fn publish(context: &Context<'_>, stage: &Stage, flat: &Path, manifest: &Manifes
     publish_file(flat, &path).context(Kind::Build, fail)?;
     replace_file(&results.manifest(stage), json.as_bytes(), 0o644).context(Kind::Build, fail)?;
     results.wanted(stage)?.record(&results.cache, &path)?;
+    if let Err(error) = results.remember(context.plan, stage, context.settings.engine) {
+        let text = format!("a later `visabuild why` cannot say what changed: {}", error.chain().join(": "));
+        context.events.warn(Some(&stage.name), text);
+    }
     failure::publish_logs(context, stage, folder).context(Kind::Build, || "cannot write the logs")?;
     context.events.emit(Event::Artifact {
         template: stage.name.clone(),

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 
 use super::fingerprint::hex;
 use crate::error::{Error, Result};
-use crate::template::{Action, FileCopy, FileSource, HostPath, Provisioner, ShellSource};
+use crate::template::{Action, AnswerFile, FileCopy, FileSource, HostPath, Installer, Provisioner, ShellSource};
 
 /// One file that a step reads. Only its executable bit counts of the mode: other bits depend on
 /// the umask of whoever checked the project out.
@@ -23,6 +23,12 @@ pub struct InputFile {
     pub sha256: String,
     /// Whether its owner may execute it.
     pub executable: bool,
+    /// Where it was read, as people are told: relative to the project where it is inside.
+    #[serde(skip)]
+    pub shown: String,
+    /// Where it was read.
+    #[serde(skip)]
+    pub path: PathBuf,
 }
 
 /// The files that `provisioner` reads. Content that is a secret's is left out: it is compared by
@@ -36,7 +42,7 @@ pub fn of(provisioner: &Provisioner) -> Result<Vec<InputFile>> {
             Action::Shell(shell) => match &shell.source {
                 ShellSource::Inline(_) => Ok(Vec::new()),
                 ShellSource::Scripts(scripts) => {
-                    scripts.iter().map(|script| file(&script.path, name_of(&script.path))).collect()
+                    scripts.iter().map(|script| file(&script.path, name_of(&script.path), &script.shown)).collect()
                 }
             },
             Action::File(FileCopy { source: FileSource::Paths(paths), .. }) => {
@@ -54,36 +60,67 @@ pub fn of(provisioner: &Provisioner) -> Result<Vec<InputFile>> {
     })
 }
 
+/// The host's files that an installer gets as they are, the pictures that its boot command waits for, and the
+/// executable bits of its rendered ones.
+///
+/// # Errors
+/// One cannot be read.
+pub fn of_installer(installer: &Installer) -> Result<Vec<InputFile>> {
+    let kernel = installer.kernel.iter();
+    let volumes = installer.cd.iter().chain(&installer.floppy).flat_map(|volume| volume.files.values());
+    let files = kernel.clone().flat_map(|kernel| kernel.files.values()).chain(installer.http.values()).chain(volumes);
+    let paths = files.filter_map(|file| match file {
+        AnswerFile::File(path) => Some((path.path.clone(), path.shown.clone())),
+        AnswerFile::Content(_) => None,
+    });
+    let appended = kernel.flat_map(|kernel| &kernel.append).map(|path| (path.path.clone(), path.shown.clone()));
+    let local = installer.local_media();
+    let command = installer.boot_command();
+    let pictures = command.images().map(|image| (installer.pictures.join(image), image.to_owned()));
+    let read = paths.chain(appended).chain(local).chain(pictures).map(|(path, name)| file(&path, name.clone(), &name));
+    let mut files: Vec<InputFile> = read
+        .collect::<io::Result<_>>()
+        .map_err(|error| Error::usage("cannot read what the installer needs").because(error))?;
+    files.sort();
+    files.dedup_by(|a, b| (&a.name, &a.sha256, a.executable) == (&b.name, &b.sha256, b.executable));
+    Ok(files)
+}
+
 fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 fn tree(path: &HostPath, files: &mut Vec<InputFile>) -> io::Result<()> {
     if !path.path.is_dir() {
-        files.push(file(&path.path, name_of(&path.path))?);
+        files.push(file(&path.path, name_of(&path.path), &path.shown)?);
         return Ok(());
     }
-    for entry in WalkDir::new(&path.path).min_depth(1).sort_by_file_name() {
+    // Links are followed, as they are when the folder is copied into the guest.
+    for entry in WalkDir::new(&path.path).follow_links(true).min_depth(1).sort_by_file_name() {
         let entry = entry.map_err(|error| {
             let text = error.to_string();
             error.into_io_error().unwrap_or_else(|| io::Error::other(text))
         })?;
         let name = entry.path().strip_prefix(&path.path).unwrap_or(entry.path()).to_string_lossy().into_owned();
+        let shown = format!("{}/{name}", path.shown.trim_end_matches('/'));
         if entry.file_type().is_dir() {
-            files.push(InputFile { name: format!("{name}/"), sha256: String::new(), executable: false });
+            let (shown, path) = (format!("{shown}/"), entry.into_path());
+            files.push(InputFile { name: format!("{name}/"), sha256: String::new(), executable: false, shown, path });
         } else {
-            files.push(file(entry.path(), name)?);
+            files.push(file(entry.path(), name, &shown)?);
         }
     }
     Ok(())
 }
 
-fn file(path: &Path, name: String) -> io::Result<InputFile> {
+fn file(path: &Path, name: String, shown: &str) -> io::Result<InputFile> {
     let with_path = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let (shown, read) = (shown.to_owned(), path.to_owned());
     let metadata = fs::symlink_metadata(path).map_err(with_path)?;
     if metadata.is_symlink() && !path.is_file() {
         let target = fs::read_link(path).map_err(with_path)?;
-        return Ok(InputFile { name, sha256: format!("-> {}", target.display()), executable: false });
+        let sha256 = format!("-> {}", target.display());
+        return Ok(InputFile { name, sha256, executable: false, shown, path: read });
     }
     let executable = fs::metadata(path).map_err(with_path)?.permissions().mode() & 0o100 != 0;
     let mut reader = File::open(path).map_err(with_path)?;
@@ -95,5 +132,5 @@ fn file(path: &Path, name: String) -> io::Result<InputFile> {
             count => hasher.update(&buffer[..count]),
         }
     }
-    Ok(InputFile { name, sha256: hex(&hasher.finalize()), executable })
+    Ok(InputFile { name, sha256: hex(&hasher.finalize()), executable, shown, path: read })
 }

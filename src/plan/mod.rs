@@ -10,15 +10,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::source::bootstrap;
 use crate::template::{
-    Action, Bootstrap, Builder, ChosenAlternative, Machine, Provisioner, Resolved, Template, Text, Verification,
+    Action, Bootstrap, Builder, CacheRule, ChosenAlternative, Installer, Machine, Provisioner, Resolved, Template,
+    Text, Verification,
 };
 
+pub use difference::{Detail, Difference, FileChange, How, PartChange, difference, unified};
 pub use fingerprint::{Fingerprint, hex};
 pub use inputs::InputFile;
+pub use record::{Facts, Part, PartKind, Record, RecordedFile};
+pub use text::{Spot, counted};
 
+mod difference;
 mod fingerprint;
 mod inputs;
+mod record;
 mod text;
 
 /// Version of the plan's form and of what a fingerprint covers; part of every fingerprint.
@@ -83,15 +90,94 @@ pub struct Stage {
     /// The machine as the template asks for it; what it leaves out is sized to the host.
     #[serde(skip)]
     pub machine: Machine,
+    /// A step of it, or of a stage that it lies on, is done in every build (`cache: never`).
+    #[serde(skip)]
+    pub never_kept: bool,
+    /// The scripts that its fingerprints cover.
+    #[serde(skip)]
+    pub scripts: OwnScripts,
 }
 
 /// The base disk of a chain.
 #[derive(Debug, Clone, Serialize)]
 pub struct Base {
     /// How it is made.
-    pub bootstrap: Bootstrap,
+    #[serde(flatten)]
+    pub source: BaseSource,
+    /// The host's files that it reads, sorted by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<InputFile>,
+    /// Names of the secrets that it uses.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<String>,
     /// Fingerprint of the base disk.
     pub fingerprint: Fingerprint,
+    /// The template has another way to it.
+    #[serde(skip)]
+    pub was_chosen: bool,
+}
+
+/// How a base disk is made.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseSource {
+    /// By mmdebstrap.
+    Bootstrap(Box<Bootstrap>),
+    /// By a distribution's own installer, or it is a ready image.
+    Installer(Box<Installer>),
+}
+
+impl BaseSource {
+    /// `bootstrap` or `installer`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Bootstrap(_) => "bootstrap",
+            Self::Installer(_) => "installer",
+        }
+    }
+
+    /// Suites of a package mirror that it needs.
+    pub fn suite(&self) -> Option<&str> {
+        match self {
+            Self::Bootstrap(bootstrap) => Some(&bootstrap.suite),
+            Self::Installer(installer) => installer.suite(),
+        }
+    }
+
+    /// In a few words: `trixie by bootstrap`.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Bootstrap(bootstrap) => format!("{} base by bootstrap", bootstrap.suite),
+            Self::Installer(installer) => format!("base by {}", installer.summary()),
+        }
+    }
+}
+
+impl Base {
+    fn new(template: &Template, scripts: OwnScripts) -> Result<Option<Self>> {
+        let was_chosen = template.several_builders;
+        Ok(match &template.builder {
+            Builder::Bootstrap(bootstrap) => Some(Self {
+                source: BaseSource::Bootstrap(Box::new(bootstrap.clone())),
+                files: Vec::new(),
+                secrets: BTreeSet::new(),
+                fingerprint: Fingerprint::of("base", &(VERSION, bootstrap, scripts.configure, scripts.boot_loader)),
+                was_chosen,
+            }),
+            Builder::Installer(installer) => {
+                let files = inputs::of_installer(installer)?;
+                let secrets = installer.texts().flat_map(|text| text.secrets().iter().cloned()).collect();
+                // A Debian installer gets the bootstrap's own configuration.
+                let own = installer.suite().map(|_| (scripts.configure, bootstrap::MKE2FS_CONFIGURATION));
+                // An installer partitions, names disks and network cards and chooses boot loaders by what it finds.
+                let hardware = &installer.machine.hardware;
+                let seen = (&hardware.disks, &hardware.firmware, &hardware.board);
+                let fingerprint = Fingerprint::of("installed base", &(VERSION, installer, &files, own, seen));
+                Some(Self { source: BaseSource::Installer(installer.clone()), files, secrets, fingerprint, was_chosen })
+            }
+            Builder::Qemu(_) => None,
+        })
+    }
 }
 
 /// One provisioner of a stage with what it reads.
@@ -105,6 +191,40 @@ pub struct Step {
     pub files: Vec<InputFile>,
     /// Fingerprint of the disk after this step.
     pub fingerprint: Fingerprint,
+}
+
+impl Step {
+    /// What it says, whatever lies below it and whatever its files hold: the step that an earlier time is about.
+    pub fn identity(&self) -> String {
+        Fingerprint::of("time", &self.provisioner).short().to_owned()
+    }
+
+    /// Says that what it reads is still what it was when the plan was made: what it has done is not what its fingerprint
+    /// stands for otherwise.
+    ///
+    /// # Errors
+    /// A file was changed (kind build), or cannot be read any more (kind usage).
+    pub fn was_as_planned(&self) -> Result<()> {
+        let now = inputs::of(&self.provisioner)?;
+        let Some(changed) = now
+            .iter()
+            .find(|file| !self.files.contains(file))
+            .or_else(|| self.files.iter().find(|file| !now.contains(file)))
+        else {
+            return Ok(());
+        };
+        let label = &self.provisioner.label;
+        Err(Error::build(format!(
+            "`{}` was changed while the build ran, which makes `{label}` another step",
+            changed.name
+        ))
+        .hint("build again: what was done before this step is kept"))
+    }
+
+    /// Whether it is done in every build.
+    pub fn is_never_kept(&self) -> bool {
+        self.provisioner.cache == Some(CacheRule::Never)
+    }
 }
 
 /// The seal of a stage.
@@ -124,6 +244,11 @@ pub struct SealPlan {
 }
 
 impl SealPlan {
+    /// Whether a step of it is done in every build.
+    pub fn is_never_kept(&self) -> bool {
+        self.steps.iter().any(Step::is_never_kept)
+    }
+
     /// Whether the build host's own certificate authorities stay in the image.
     pub fn keeps_ca_certificates(&self) -> bool {
         self.ca_certificates == "keep"
@@ -156,6 +281,22 @@ impl Plan {
         self.stages.iter().any(|stage| stage.parent.as_deref() == Some(name))
     }
 
+    /// Whether `stage` is the one of that name, or lies on it.
+    pub fn lies_on(&self, stage: &Stage, name: &str) -> bool {
+        stage.name == name
+            || stage
+                .parent
+                .as_deref()
+                .and_then(|parent| self.stage(parent))
+                .is_some_and(|parent| self.lies_on(parent, name))
+    }
+
+    /// Whether an installer runs in a virtual machine, whatever boots the other guests.
+    pub fn has_installer(&self) -> bool {
+        let installs = |base: &Base| matches!(&base.source, BaseSource::Installer(installer) if !installer.disk_image);
+        self.stages.iter().filter_map(|stage| stage.base.as_ref()).any(installs)
+    }
+
     /// The stage of that name.
     pub fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.name == name)
@@ -163,21 +304,31 @@ impl Plan {
 
     /// The plan as text for people.
     pub fn to_text(&self) -> String {
-        text::render(self)
+        text::render(self, &|_, _| String::new())
+    }
+
+    /// The same with a note behind each line; an empty one adds nothing.
+    pub fn to_text_with(&self, note: &dyn Fn(&Stage, Spot) -> String) -> String {
+        text::render(self, note)
     }
 }
 
 impl Stage {
+    /// The host's files that it reads, but for those that are secrets.
+    pub fn files(&self) -> impl Iterator<Item = &InputFile> {
+        let steps = self.steps.iter().chain(&self.seal.steps).flat_map(|step| &step.files);
+        self.base.iter().flat_map(|base| &base.files).chain(steps)
+    }
+
+    /// How many of its steps can come out of the cache: those before the first that is done in every build.
+    pub fn steps_that_can_be_kept(&self) -> usize {
+        self.steps.iter().position(Step::is_never_kept).unwrap_or(self.steps.len())
+    }
+
     fn new(template: &Template, parent: Option<&Stage>, scripts: OwnScripts, lock_root: bool) -> Result<Self> {
-        let base = match &template.builder {
-            Builder::Bootstrap(bootstrap) => Some(Base {
-                bootstrap: bootstrap.clone(),
-                fingerprint: Fingerprint::of("base", &(VERSION, bootstrap, scripts.configure, scripts.boot_loader)),
-            }),
-            Builder::Qemu(_) => None,
-        };
+        let base = Base::new(template, scripts)?;
         let disk_size = match &template.builder {
-            Builder::Bootstrap(_) => None,
+            Builder::Bootstrap(_) | Builder::Installer(_) => None,
             Builder::Qemu(machine) => machine.disk_size,
         };
         let start = match (&base, parent) {
@@ -190,13 +341,22 @@ impl Stage {
         // What was chosen counts; how, and what is said about it, does not.
         let chosen: Vec<_> = template.alternatives.iter().map(|(variable, chosen)| (variable, &chosen.value)).collect();
         let start = start.then("stage", &(disk_size, &template.variables, chosen, scripts.session));
+        // Of how a build gets in, who works there and what ends it can leave something on the disk.
+        let communicator = &template.builder.machine().communicator;
+        let start = match (communicator.user(), &communicator.shutdown_command) {
+            ("root", None) => start,
+            shaping => start.then("communicator", &shaping),
+        };
         let steps = plan_steps(&template.provisioners, &start)?;
         let fingerprint = steps.last().map_or(start, |step| step.fingerprint.clone());
         let mut secrets = secrets_of(&steps);
+        secrets.extend(base.iter().flat_map(|base| base.secrets.iter().cloned()));
+        secrets.extend(communicator.shutdown_command.iter().flat_map(|text| text.secrets().iter().cloned()));
         if let Some(parent) = parent {
             secrets.extend(parent.secrets.iter().cloned());
         }
         let seal = plan_seal(template, &fingerprint, &secrets, scripts, lock_root)?;
+        let never_kept = parent.is_some_and(|parent| parent.never_kept) || steps.iter().any(Step::is_never_kept);
         Ok(Self {
             name: template.name.clone(),
             parent: template.parent.clone(),
@@ -211,6 +371,8 @@ impl Stage {
             seal,
             verification: template.verification.clone(),
             machine: template.builder.machine().clone(),
+            never_kept,
+            scripts,
         })
     }
 }
@@ -253,6 +415,9 @@ fn secrets_of(steps: &[Step]) -> BTreeSet<String> {
 fn secrets_in(provisioner: &Provisioner) -> BTreeSet<String> {
     use crate::template::{FileSource, ShellSource};
     let mut secrets = BTreeSet::new();
+    if let Some(CacheRule::Key(text)) = &provisioner.cache {
+        secrets.extend(text.secrets().iter().cloned());
+    }
     match &provisioner.action {
         Action::Shell(shell) => {
             if let ShellSource::Inline(lines) = &shell.source {

@@ -11,15 +11,16 @@ use walkdir::WalkDir;
 use super::accelerator::{self, Request};
 use super::certificates::{Certificate, Certificates};
 use super::distribution::Distribution;
-use super::nspawn;
 use super::reach::{Choice, Outcome, Prober, Proxy};
 use super::resources::{self, Namespaces, Need};
 use super::tools;
 use super::{Finding, State};
+use super::{machines, nspawn};
 use crate::credentials;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::machine::{self, Accelerator};
+use crate::template::Machine;
 
 /// An APT archive that a build takes packages from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,9 @@ pub struct Options {
     pub engine: Engine,
     /// Say too whether an engine that was not asked for could run.
     pub other_engines: bool,
-    /// The accelerator asked for, of the engine `qemu`.
+    /// An installer runs in QEMU, whatever the engine.
+    pub installer: bool,
+    /// The accelerator asked for, of QEMU.
     pub accelerator: Request,
     /// Disk space that a build takes.
     pub disk: Vec<Need>,
@@ -63,6 +66,10 @@ pub struct Options {
     pub pip_index: Option<String>,
     /// The site's certificate authorities.
     pub certificates: Certificates,
+    /// The machines of the templates that are built.
+    pub machines: Vec<Machine>,
+    /// Socket of the user's SSH agent.
+    pub agent: Option<PathBuf>,
 }
 
 /// Examines the host; findings come in a stable order.
@@ -83,12 +90,26 @@ pub async fn examine(options: &Options) -> Result<Vec<Finding>> {
             }
             findings
         }
-        Engine::Nspawn => nspawn::examine(&options.search_path, &host).await,
+        Engine::Nspawn => {
+            let mut findings = nspawn::examine(&options.search_path, &host).await;
+            if options.installer {
+                findings.push(accelerator::examine(options.accelerator, &detection));
+            }
+            findings
+        }
     };
-    let qemu = (options.engine == Engine::Qemu).then_some(kvm);
+    let qemu = (options.engine == Engine::Qemu || options.installer).then_some(kvm);
     findings.extend(tools::examine(&options.search_path, options.uid == 0, qemu, &host).await);
+    findings.extend(machines::examine(
+        &options.machines,
+        qemu.is_some(),
+        &options.search_path,
+        options.agent.as_deref(),
+        &host,
+    ));
     if options.other_engines {
         findings.push(verification(&host));
+        findings.push(machines::tpm_is_possible(&options.search_path));
     }
     if options.uid != 0 {
         findings.push(Namespaces::of_host().judge(&options.login, options.uid));

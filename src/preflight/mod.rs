@@ -12,6 +12,7 @@ pub mod accelerator;
 pub mod certificates;
 pub mod distribution;
 pub mod doctor;
+pub mod machines;
 pub mod npm;
 pub mod nspawn;
 pub mod pip;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Client, Method, NoProxy, StatusCode};
+use reqwest::{Client, ClientBuilder, Method, NoProxy, StatusCode};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -53,6 +53,24 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
 }
 
+/// A client that uses only `proxy`, never the environment, and trusts `authorities` beside the host's own.
+///
+/// # Errors
+/// The proxy's URL or a certificate cannot be used (kind usage).
+pub(crate) fn client_builder(proxy: &Proxy, authorities: &[Certificate]) -> Result<ClientBuilder> {
+    let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+    let mut builder = Client::builder().no_proxy().user_agent(agent);
+    if let Some(url) = proxy.url.as_deref().filter(|url| !url.is_empty()) {
+        let shown = credentials::strip(url);
+        let rule = reqwest::Proxy::all(url).context(Kind::Usage, || format!("`{shown}` is not the URL of a proxy"))?;
+        builder = builder.proxy(rule.no_proxy(proxy.no_proxy.as_deref().and_then(NoProxy::from_string)));
+    }
+    let authorities: Result<Vec<_>, _> =
+        authorities.iter().map(|authority| reqwest::Certificate::from_pem(authority.pem.as_bytes())).collect();
+    let authorities = authorities.context(Kind::Usage, || "a certificate authority cannot be used")?;
+    Ok(builder.tls_certs_merge(authorities))
+}
+
 /// Asks servers whether they have something. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Prober {
@@ -65,22 +83,8 @@ impl Prober {
     /// # Errors
     /// The proxy's URL or a certificate cannot be used (kind usage).
     pub fn new(proxy: &Proxy, authorities: &[Certificate]) -> Result<Self> {
-        let mut builder = Client::builder().no_proxy().connect_timeout(CONNECT).timeout(ANSWER).user_agent(concat!(
-            env!("CARGO_PKG_NAME"),
-            "/",
-            env!("CARGO_PKG_VERSION")
-        ));
-        if let Some(url) = proxy.url.as_deref().filter(|url| !url.is_empty()) {
-            let shown = credentials::strip(url);
-            let rule =
-                reqwest::Proxy::all(url).context(Kind::Usage, || format!("`{shown}` is not the URL of a proxy"))?;
-            builder = builder.proxy(rule.no_proxy(proxy.no_proxy.as_deref().and_then(NoProxy::from_string)));
-        }
-        let authorities: Result<Vec<_>, _> =
-            authorities.iter().map(|authority| reqwest::Certificate::from_pem(authority.pem.as_bytes())).collect();
-        let authorities = authorities.context(Kind::Usage, || "a certificate authority cannot be used")?;
-        let client = builder.tls_certs_merge(authorities).build().context(Kind::Usage, || "preparing HTTP requests")?;
-        Ok(Self { client })
+        let builder = client_builder(proxy, authorities)?.connect_timeout(CONNECT).timeout(ANSWER);
+        Ok(Self { client: builder.build().context(Kind::Usage, || "preparing HTTP requests")? })
     }
 
     /// Asks whether `url` (http, https or file) is there.
@@ -156,15 +160,19 @@ fn places(choices: &[Choice]) -> impl Iterator<Item = (usize, usize, &str)> {
     })
 }
 
-/// The innermost cause: what the network or TLS says, without the URL, which may hold credentials.
+/// What the network or TLS says, or that nothing came in time.
 fn cause(error: reqwest::Error) -> String {
-    let timeout = error.is_timeout();
+    if error.is_timeout() { format!("no answer within {} s", ANSWER.as_secs()) } else { innermost(error) }
+}
+
+/// The innermost cause: what the network or TLS says, without the URL, which may hold credentials.
+pub(crate) fn innermost(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut innermost: &dyn std::error::Error = &error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    if timeout { format!("no answer within {} s", ANSWER.as_secs()) } else { innermost.to_string() }
+    innermost.to_string()
 }
 
 #[cfg(test)]

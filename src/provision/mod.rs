@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::event::Phase;
 use crate::guest::Guest;
 use crate::template::{Action, Provisioner, Text};
@@ -38,12 +38,22 @@ pub struct Context<'a> {
 pub async fn run(guest: &mut Guest, provisioner: &Provisioner, context: &Context<'_>) -> Result<()> {
     let result = match provisioner.timeout {
         None => run_unlimited(guest, provisioner, context).await,
-        Some(limit) => timeout(limit, run_unlimited(guest, provisioner, context))
-            .await
-            .unwrap_or_else(|_| Err(Error::build(format!("it did not end within its timeout of {limit:?}")))),
+        Some(limit) => timeout(limit, run_unlimited(guest, provisioner, context)).await.unwrap_or_else(|_| {
+            let late = Error::build(format!("it did not end within its timeout of {limit:?}"));
+            Err(late.caused_by(Cause::TimedOut))
+        }),
     };
-    result.map_err(|error| {
+    result.map_err(|mut error| {
         let (template, label) = (context.phase.template(), &provisioner.label);
+        // What happened to the machine says more than which step it happened to.
+        let outcome = match error.cause() {
+            None => Some(None),
+            Some(Cause::Command(outcome)) => Some(Some(outcome.clone())),
+            Some(_) => None,
+        };
+        if let Some(outcome) = outcome {
+            error = error.caused_by(Cause::Step { name: label.clone(), outcome });
+        }
         error.context(format!("template `{template}`: provisioner `{label}` ({}) failed", provisioner.location))
     })
 }

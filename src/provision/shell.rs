@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Context;
 use super::command::fill;
 use super::environment::Environment;
-use crate::error::{self, Error, Kind, Result};
+use crate::error::{self, Cause, Error, Kind, Result};
 use crate::event::Stream;
 use crate::guest::{Guest, Outcome, Target, quote};
 use crate::lines::Tail;
@@ -117,7 +117,7 @@ async fn run_script(
     }
     let mut errors = Tail::default();
     let outcome = guest
-        .exec(&command, tokio::io::empty(), |stream, line| {
+        .exec_on_terminal(&command, |stream, line| {
             if stream == Stream::Stderr {
                 errors.push(line);
             }
@@ -155,13 +155,14 @@ async fn judge(guest: &mut Guest, shell: &Shell, outcome: &Outcome) -> Result<()
     if disconnect_is_valid && goes_down(guest, valid).await? {
         return guest.come_back().await;
     }
-    match outcome {
-        _ if valid => Ok(()),
-        Outcome::Exit(code) => Err(Error::build(format!("exit code {code}"))),
-        Outcome::Signal(_) => Err(Error::build(format!("the command was {outcome}"))),
-        Outcome::Disconnected => Err(Error::build("the guest closed the connection while the command ran")
-            .hint("a step that reboots the guest needs `expect_disconnect: true`")),
-    }
+    let error = match outcome {
+        _ if valid => return Ok(()),
+        Outcome::Exit(code) => Error::build(format!("exit code {code}")),
+        Outcome::Signal(_) => Error::build(format!("the command was {outcome}")),
+        Outcome::Disconnected => Error::build("the guest closed the connection while the command ran")
+            .hint("a step that reboots the guest needs `expect_disconnect: true`"),
+    };
+    Err(error.caused_by(Cause::Command(outcome.clone())))
 }
 
 /// Whether the connection is lost or about to be. A reboot may end the command in any way: by an

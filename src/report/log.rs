@@ -55,6 +55,7 @@ fn template(event: &Event) -> Option<&str> {
     match event {
         Event::StageStarted { template }
         | Event::StageFinished { template, .. }
+        | Event::StageFailed { template, .. }
         | Event::StageSkipped { template, .. }
         | Event::PhaseStarted { template, .. }
         | Event::PhaseFinished { template, .. }
@@ -62,9 +63,14 @@ fn template(event: &Event) -> Option<&str> {
         | Event::Output { template, .. }
         | Event::Serial { template, .. }
         | Event::Console { template, .. }
+        | Event::Typing { template, .. }
+        | Event::Waiting { template }
+        | Event::Request { template, .. }
         | Event::Verified { template, .. }
         | Event::Published { template, .. }
         | Event::Artifact { template, .. } => Some(template),
         Event::Message { template, .. } => template.as_deref(),
+        // Whoever reads a log may not get in.
+        Event::LivePage { .. } => None,
     }
 }

@@ -82,7 +82,14 @@ pub(super) fn line(event: &Event) -> Option<String> {
         }
         Event::Output { template, phase, line, .. } => format!("{template}: {phase} | {line}"),
         Event::Console { template, url } => format!("{template}: look at the machine at {url}"),
-        Event::Message { level: Level::Debug, .. } | Event::Serial { .. } => return None,
+        Event::Request { template, method, path, status, bytes, .. } => {
+            format!("{template}: the guest asked for {path} ({method}): {status}, {}", size(*bytes))
+        }
+        Event::LivePage { url } => format!("watch this run at {url}"),
+        // The error tells it at the end.
+        Event::StageFailed { .. } => return None,
+        Event::Waiting { template } => format!("{template}: waiting for an answer"),
+        Event::Message { level: Level::Debug, .. } | Event::Serial { .. } | Event::Typing { .. } => return None,
         Event::Message { level, template, text } => {
             let prefix = if *level == Level::Warning { "warning: " } else { "" };
             match template {

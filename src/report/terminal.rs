@@ -59,6 +59,8 @@ impl Subscriber for Terminal {
                 }
                 self.print(event);
             }
+            // The question and what is typed have the terminal for themselves.
+            Event::Waiting { .. } => std::mem::take(&mut *running).values().for_each(ProgressBar::finish_and_clear),
             _ => self.print(event),
         }
     }

@@ -24,7 +24,7 @@ use crate::template::Bootstrap;
 /// What is done to the tree that mmdebstrap made, natively.
 pub const CONFIGURE_SCRIPT: &str = include_str!("configure.sh");
 /// ext4 as the oldest supported guest knows it, whatever this host's own defaults are.
-const MKE2FS_CONFIGURATION: &str = include_str!("mke2fs.conf");
+pub const MKE2FS_CONFIGURATION: &str = include_str!("mke2fs.conf");
 
 /// What the host provides.
 #[derive(Debug, Clone)]

@@ -19,6 +19,7 @@ mkdir -p "$root/boot/efi"
 
 # The metadata of an instance sets the name; libnss-myhostname resolves whatever it is.
 echo localhost | write /etc/hostname
+chmod 644 "$root/etc/hostname"
 write /etc/hosts <<'END'
 127.0.0.1 localhost
 ::1 localhost ip6-localhost ip6-loopback
@@ -84,6 +85,8 @@ touch --reference="$root/usr" "$root/etc/.updated" "$root/var/.updated"
 rm -f "$root"/etc/ssh/ssh_host_*
 : >"$root/etc/machine-id"
 rm -f "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed"
+# systemd-resolved's package has kept the build host's name servers.
+rm -f "$root/etc/.resolv.conf.systemd-resolved.bak"
 
 # No password rather than an empty one.
 sed -i 's/^root:[^:]*:/root:*:/' "$root/etc/shadow"

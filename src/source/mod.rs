@@ -2,7 +2,7 @@
 //!
 //! [`bootstrap`] makes the root file system natively and puts a disk together from it that boots
 //! by itself ([`boot_loader`]): without loop devices, without mounts on the host, as root or as an
-//! ordinary user.
+//! ordinary user. [`package`] takes files, such as an installer's kernel, out of a Debian package.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,12 +11,14 @@ use std::path::Path;
 
 use crate::error::{Context, Kind, Result};
 
+pub mod anna;
 pub mod apt;
 pub mod boot_loader;
 pub mod bootstrap;
 pub mod disk;
 pub mod keyring;
 pub mod namespace;
+pub mod package;
 
 /// Writes a file that only its owner may read; one that is there is replaced.
 fn write_private(path: &Path, text: &str) -> Result<()> {

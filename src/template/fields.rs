@@ -35,6 +35,16 @@ impl<'n> Fields<'n> {
         Some(Self { node, entries: entries(node, problems)?, asked: Vec::new() })
     }
 
+    /// Where the mapping is.
+    pub(crate) fn location(&self) -> Location {
+        self.node.location()
+    }
+
+    /// Whether `key` is there; does not count as asking for it.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
     /// The value of `key`; none when it is absent or empty.
     pub(crate) fn get(&mut self, key: &'static str) -> Option<&'n Node> {
         self.entry(key).map(|entry| &entry.value)

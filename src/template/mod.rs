@@ -21,21 +21,36 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::error::Location;
 
 pub use alternatives::{AUTO, Alternatives, Choice};
+pub use answers::{AnswerFile, Volume};
+pub use cache_rule::CacheRule;
+pub use communicator::Communicator;
+pub use hardware::Hardware;
+pub use installer::{Installer, Kernel, KernelSource, PACKAGES_FILE};
 pub use project::{Project, load};
+pub use remote::Remote;
 pub use resolve::resolve;
 
 mod alternatives;
+mod answers;
 mod builder;
+mod cache_rule;
 mod chain;
+pub mod communicator;
 mod config;
 mod environment;
+mod facts;
 pub(crate) mod fields;
+pub mod hardware;
+mod installer;
 mod jinja;
+mod machine;
 pub(crate) mod nearest;
 mod paths;
 pub(crate) mod problems;
 mod project;
 mod provisioner;
+pub mod qemuargs;
+mod remote;
 mod render;
 mod resolve;
 pub(crate) mod scalar;
@@ -94,6 +109,8 @@ impl PartialEq for Text {
     }
 }
 
+impl Eq for Text {}
+
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
         Self::public(text)
@@ -113,6 +130,8 @@ pub enum Value {
     Plain(String),
     /// Never shown, never hashed (`root_password`, `pam_public_key`).
     Secret(SecretString),
+    /// The hash of a password: made with a new salt where it is used, otherwise as [`Value::Secret`].
+    Hashed(SecretString),
     /// A fact of the host: shown as a placeholder, not hashed (`proxy`, `mirror`, `headless`).
     Host(String),
     /// Known by name but not given; using it is a problem that names the way to give it.
@@ -124,6 +143,20 @@ pub enum Value {
     },
 }
 
+/// Which builder makes a first disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BaseBuilder {
+    /// The bootstrap where there is one.
+    #[default]
+    PreferBootstrap,
+    /// The installer where there is one.
+    PreferInstaller,
+    /// The distribution's own installer.
+    Installer,
+    /// mmdebstrap.
+    Bootstrap,
+}
+
 /// Everything from outside the project that resolution depends on.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
@@ -131,8 +164,12 @@ pub struct Inputs {
     pub values: BTreeMap<String, Value>,
     /// The process environment; it wins over the templates' environment files.
     pub environment: BTreeMap<String, String>,
+    /// Which builder makes the first disk, where a template has several.
+    pub base: BaseBuilder,
     /// What was chosen for variables with [`Alternatives`]; over everything else for those variables.
     pub choices: BTreeMap<String, ChosenAlternative>,
+    /// The time that `cache: daily` goes by, seconds since 1970.
+    pub now: u64,
     /// Use a placeholder for a [`Value::Missing`] instead of reporting it, and leave [`AUTO`] where
     /// nothing is chosen (`validate`, `plan`).
     pub lenient: bool,
@@ -160,6 +197,8 @@ pub struct Template {
     pub variables: BTreeMap<String, Text>,
     /// Where its disk comes from and on what machine it is provisioned.
     pub builder: Builder,
+    /// The template has more than one way to its disk.
+    pub several_builders: bool,
     /// `packer.provisioners`, then those of its packages, in order.
     pub provisioners: Vec<Provisioner>,
     /// What is done on the overlay that becomes the image: the parents' first, then its own.
@@ -187,15 +226,27 @@ pub struct Verification {
 pub enum Builder {
     /// mmdebstrap makes the root file system and the disk is assembled from it.
     Bootstrap(Bootstrap),
+    /// A distribution's own installer makes the disk, or it is a ready image.
+    Installer(Box<Installer>),
     /// An overlay on the parent's layer.
     Qemu(Machine),
 }
 
 impl Builder {
+    /// Its type in a manifest.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Bootstrap(_) => "bootstrap",
+            Self::Installer(_) => "installer",
+            Self::Qemu(_) => "qemu",
+        }
+    }
+
     /// The machine to provision on.
     pub fn machine(&self) -> &Machine {
         match self {
             Self::Bootstrap(bootstrap) => &bootstrap.machine,
+            Self::Installer(installer) => &installer.machine,
             Self::Qemu(machine) => machine,
         }
     }
@@ -232,8 +283,14 @@ pub struct Machine {
     pub cpu_model: Option<String>,
     /// How long SSH may take to answer.
     pub ssh_timeout: Option<Duration>,
+    /// How long the guest may do nothing that can be seen before SSH answers; zero is for ever.
+    pub idle_timeout: Option<Duration>,
     /// How long the guest may take to power off.
     pub shutdown_timeout: Option<Duration>,
+    /// Its devices.
+    pub hardware: Hardware,
+    /// How the build gets in.
+    pub communicator: Communicator,
 }
 
 /// What is done on the throw-away overlay that becomes the image.
@@ -261,6 +318,9 @@ pub struct Provisioner {
     /// Give up after this long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// What its result depends on beside all this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheRule>,
     /// Where the manifest says it.
     #[serde(skip)]
     pub location: Location,
@@ -331,7 +391,7 @@ pub enum FileSource {
 }
 
 /// A path on the host, as it is used and as it was written.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostPath {
     /// The path used, absolute or relative to the working directory.
     #[serde(skip)]

@@ -15,6 +15,8 @@ pub(super) struct Search {
     root: PathBuf,
     /// Folders relative to the project, the first wins.
     folders: Vec<PathBuf>,
+    /// The first of them.
+    own: PathBuf,
 }
 
 /// What a path has to be.
@@ -31,13 +33,29 @@ pub(super) enum Want {
 impl Search {
     /// Paths of a template's own manifest: the template's folder, then the project's.
     pub(super) fn template(root: &Path, template: &str) -> Self {
-        Self { root: root.to_owned(), folders: vec![Path::new("templates").join(template), PathBuf::new()] }
+        Self::new(root, vec![Path::new("templates").join(template), PathBuf::new()])
     }
 
     /// Paths of a package that `template` uses: the package's folder for the template, the package's, the project's.
     pub(super) fn package(root: &Path, package: &str, template: &str) -> Self {
         let package = Path::new("packages").join(package);
-        Self { root: root.to_owned(), folders: vec![package.join(template), package, PathBuf::new()] }
+        Self::new(root, vec![package.join(template), package, PathBuf::new()])
+    }
+
+    fn new(root: &Path, folders: Vec<PathBuf>) -> Self {
+        let own = folders.first().map_or_else(|| root.to_owned(), |first| root.join(first));
+        Self { root: root.to_owned(), folders, own }
+    }
+
+    /// The folder that is looked into first.
+    pub(super) fn own(&self) -> &Path {
+        &self.own
+    }
+
+    /// A path that was found otherwise.
+    pub(super) fn host_path(&self, path: &Path) -> HostPath {
+        let shown = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned();
+        HostPath { path: path.to_owned(), shown, contents_only: false, secrets: BTreeSet::new() }
     }
 
     /// Finds the path that `node` says; reports what is not there or not as wanted.

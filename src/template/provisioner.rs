@@ -7,8 +7,10 @@ use super::nearest::suggestion;
 use super::paths::{Search, Want};
 use super::scalar;
 use super::yaml::Node;
-use super::{Action, FileCopy, FileSource, Provisioner};
+use super::{Action, CacheRule, FileCopy, FileSource, Provisioner, cache_rule};
 use crate::error::Problem;
+
+pub(super) use shell::normalised as variables;
 
 mod shell;
 
@@ -54,8 +56,9 @@ fn one(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<Provisio
             None
         }
     }?;
-    let Common { name, pause_before, timeout } = common?;
-    Some(Provisioner { label: name.unwrap_or(label), action, pause_before, timeout, location: node.location() })
+    let Common { name, pause_before, timeout, cache } = common?;
+    let label = name.unwrap_or(label);
+    Some(Provisioner { label, action, pause_before, timeout, cache, location: node.location() })
 }
 
 fn unknown(node: &Node, kind: &str) -> Problem {
@@ -75,16 +78,21 @@ struct Common {
     name: Option<String>,
     pause_before: Option<Duration>,
     timeout: Option<Duration>,
+    cache: Option<CacheRule>,
 }
 
 fn common(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Common> {
     let (name, pause, timeout) = (fields.get("name"), fields.get("pause_before"), fields.get("timeout"));
+    let cache = fields.get("cache");
     let name = reader.optional(name, Reader::text);
     let pause_before = reader.optional(pause, |reader, node| reader.parse(node, scalar::duration));
     let timeout = reader.optional(timeout, |reader, node| reader.parse(node, scalar::duration));
+    let now = reader.context.now;
+    let cache = reader.optional(cache, |reader, node| cache_rule::read(reader, node, now));
     let name = name?.map(|name| shortened(name.masked())).filter(|name| !name.is_empty());
     // Packer reads a timeout of zero as none.
-    Some(Common { name, pause_before: pause_before?, timeout: timeout?.filter(|timeout| !timeout.is_zero()) })
+    let timeout = timeout?.filter(|timeout| !timeout.is_zero());
+    Some(Common { name, pause_before: pause_before?, timeout, cache: cache? })
 }
 
 /// The first line with something in it, cut to a label's length.

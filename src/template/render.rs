@@ -1,5 +1,6 @@
 //! Rendering of strings with tera, twice: as they are used and as they may be shown.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -11,6 +12,7 @@ use super::nearest::nearest;
 use super::problems::Problems;
 use super::yaml::Node;
 use super::{Text, Value};
+use crate::answers::password;
 use crate::error::{Location, Problem};
 
 /// tera's name for the whole context; rendering it would show every secret.
@@ -25,6 +27,8 @@ const CLOSE: char = '\u{92}';
 pub(super) struct Context {
     /// The template's name, for what is reported about it.
     pub(super) template: String,
+    /// The time that `cache: daily` goes by, seconds since 1970.
+    pub(super) now: u64,
     values: BTreeMap<String, Value>,
     origins: BTreeMap<String, Location>,
     lenient: bool,
@@ -39,6 +43,7 @@ impl Context {
     pub(super) fn new(template: &str, lenient: bool, complete: bool) -> Self {
         Self {
             template: template.to_owned(),
+            now: 0,
             values: BTreeMap::new(),
             origins: BTreeMap::new(),
             lenient,
@@ -59,6 +64,7 @@ impl Context {
         let (plain, masked) = match &value {
             Value::Plain(text) => (text.clone(), text.clone()),
             Value::Secret(text) => (text.expose_secret().to_owned(), secret),
+            Value::Hashed(_) => (String::new(), secret),
             Value::Host(text) => (text.clone(), format!("‹host:{name}›")),
             Value::Missing { .. } => (secret.clone(), secret),
         };
@@ -75,8 +81,21 @@ impl Context {
     pub(super) fn public(&self, name: &str) -> Option<&str> {
         match self.values.get(name)? {
             Value::Plain(text) | Value::Host(text) => Some(text),
-            Value::Secret(_) | Value::Missing { .. } => None,
+            Value::Secret(_) | Value::Hashed(_) | Value::Missing { .. } => None,
         }
+    }
+
+    /// The values to render with, where `secrets` are used: hashing takes its time.
+    fn plain(&self, secrets: &BTreeSet<String>) -> Cow<'_, tera::Context> {
+        let mut context = Cow::Borrowed(&self.plain);
+        for name in secrets {
+            if let Some(Value::Hashed(password)) = self.values.get(name) {
+                // What cannot be hashed is refused elsewhere; an empty password locks the account.
+                let hash = password::hash(password).unwrap_or_else(|_| "!".to_owned());
+                context.to_mut().insert(name.clone(), &hash);
+            }
+        }
+        context
     }
 
     /// Where a variable was set, when that was in a file.
@@ -109,7 +128,7 @@ impl Context {
         let names = tera.get_template_variables("text").unwrap_or_default();
         let secrets = self.check(node, text, names, problems)?;
         let render = |context| tera.render("text", context).map(|rendered| restore(&rendered));
-        match (render(&self.masked), render(&self.plain)) {
+        match (render(&self.masked), render(&self.plain(&secrets))) {
             (Ok(masked), Ok(plain)) => Some(Text::new(masked, plain, secrets)),
             (Err(error), _) => {
                 problems.add(fault(node, text, &error));
@@ -137,7 +156,7 @@ impl Context {
             let name = name.as_ref();
             match self.values.get(name) {
                 Some(Value::Plain(_) | Value::Host(_)) => {}
-                Some(Value::Secret(_)) => drop(secrets.insert(name.to_owned())),
+                Some(Value::Secret(_) | Value::Hashed(_)) => drop(secrets.insert(name.to_owned())),
                 Some(Value::Missing { option, variable }) => {
                     if !self.lenient {
                         problems.missing(name, option, variable, &self.template);

@@ -127,12 +127,16 @@ impl<'a> Resolver<'a> {
         let machine = parts.as_ref().map(|parts| parts.builder.machine().clone()).or(machine).unwrap_or_default();
         self.done.insert(&template.name, Inherited { machine, chosen: chosen.clone() });
         let Parts { description, variables, builder, provisioners } = parts?;
+        let builders = sections.and_then(|sections| sections.builders);
+        let several_builders =
+            builders.is_some_and(|node| matches!(&node.content, Content::List(all) if all.len() > 1));
         Some(Template {
             name: template.name.clone(),
             parent: parent.map(str::to_owned),
             description,
             variables,
             builder,
+            several_builders,
             provisioners,
             seal,
             alternatives: chosen,
@@ -147,6 +151,7 @@ impl<'a> Resolver<'a> {
         let environments: Vec<_> = files.map(|files| files.and_then(|files| files.environment.as_ref())).collect();
         let name = chain.last().map_or("", |template| template.name.as_str());
         let mut context = Context::new(name, self.inputs.lenient, environments.iter().all(Option::is_some));
+        context.now = self.inputs.now;
         for variable in environments.into_iter().flatten().flatten() {
             context.set(&variable.name, Value::Plain(variable.value.clone()), Some(variable.location.clone()));
         }
@@ -232,8 +237,9 @@ impl<'a> Resolver<'a> {
         let reader = &mut Reader { context, problems: &mut self.problems };
         let description = reader.optional(sections.description, Reader::text);
         let variables = reader.optional(sections.variables, variables);
-        let builder = builder::read(reader, sections.builders, parent, &template.location);
         let search = Search::template(&self.project.root, &template.name);
+        let wanted = (self.inputs.base, &search);
+        let builder = builder::read(reader, sections.builders, parent, &template.location, wanted);
         let mut provisioners =
             sections.provisioners.map(|node| provisioner::read(reader, node, &search)).unwrap_or_default();
         sections.post_processors.into_iter().flatten().for_each(|node| post_processors(reader, node));

@@ -140,6 +140,13 @@ impl Node {
     }
 }
 
+/// The whole of a text file that is no YAML, as a scalar: what is wrong in it has its place.
+pub(crate) fn text_file(file: &Path, text: String) -> Node {
+    let extent = 0..text.chars().count();
+    let source = Arc::new(Source { file: file.to_owned(), text: text.clone() });
+    Node { source, mark: Mark { line: 1, column: 1 }, extent, content: Content::Scalar { text, kind: Kind::String } }
+}
+
 /// Reads `root/file`; none when it does not exist or holds nothing.
 ///
 /// # Errors

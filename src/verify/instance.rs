@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::contract::{Boot, Port};
 use super::metadata::{ADDRESS, Metadata};
 use super::ports;
+use crate::attach::{self, Recorded};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, Stream};
-use crate::guest::{Endpoint, Guest, HostKey, Key, Outcome};
+use crate::guest::{Attempts, Endpoint, Guest, HostKey, Key, Options, Outcome};
 use crate::image::qemu_img;
 use crate::machine::{self, Accelerator, Config, Firmware, PowerOff, Running};
 
@@ -113,6 +114,8 @@ pub(super) struct Instance<'a> {
     serial_log: PathBuf,
     key: Key,
     host_key: HostKey,
+    /// For whoever attaches to it.
+    recorded: Option<Recorded>,
     /// Folder of its sockets.
     _runtime: tempfile::TempDir,
     overlay: PathBuf,
@@ -152,14 +155,18 @@ impl<'a> Instance<'a> {
         };
         let runtime = machine::runtime_folder(place.work)?;
         let power_on = Instant::now();
+        let from = image.path.parent().unwrap_or(Path::new("."));
+        let mut recorded = Recorded::new(place.work, from, place.name, &format!("verify-{}", boot.name));
         let start = machine::Start {
             runtime: runtime.path(),
             serial_log: &serial_log,
+            serial_raw: Some(&recorded.serial()),
             template: place.name,
             events: place.events,
             cancel: place.cancel,
         };
         let machine = Running::start(&config, start).await?;
+        attach::tell(recorded.running(Some((machine.vnc_url(), None))), place.events, place.name);
         Ok(Self {
             place: place.clone(),
             machine: Some(machine),
@@ -174,6 +181,7 @@ impl<'a> Instance<'a> {
             serial_log,
             key,
             host_key: HostKey::default(),
+            recorded: Some(recorded),
             _runtime: runtime,
             overlay,
         })
@@ -196,6 +204,8 @@ impl<'a> Instance<'a> {
             address: machine.forwarded(SSH)?.into(),
             user: "root".to_owned(),
             key: self.key.clone(),
+            options: Options::default(),
+            attempts: Attempts::default(),
             host_key: self.host_key.clone(),
             watch: watch.clone(),
             cancel: self.place.cancel.clone(),
@@ -235,6 +245,7 @@ impl<'a> Instance<'a> {
         self.times.extend(times);
         match guest {
             Ok((guest, times)) => {
+                self.tell_way_in();
                 self.guest = Some(guest);
                 self.times.extend(times);
             }
@@ -243,6 +254,13 @@ impl<'a> Instance<'a> {
         }
         self.times.sort_by(|one, two| one.1.total_cmp(&two.1));
         Ok(())
+    }
+
+    fn tell_way_in(&mut self) {
+        let Ok(address) = self.address(SSH) else { return };
+        let Some(recorded) = &mut self.recorded else { return };
+        let written = recorded.reachable(&address.into(), "root", &self.key, &self.host_key);
+        attach::tell(written, self.place.events, self.place.name);
     }
 
     fn machine(&self) -> Result<&Running> {
@@ -323,6 +341,7 @@ impl<'a> Instance<'a> {
         let machine = self.machine.take().ok_or_else(|| Error::build("the instance is off"))?;
         self.guest = None;
         "it was shut down".clone_into(&mut self.no_guest);
+        let _recorded = self.recorded.take();
         machine.shutdown(PowerOff::Button, limit, self.place.cancel).await
     }
 

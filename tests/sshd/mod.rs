@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use visabuild::guest::{Endpoint, Guest, HostKey, Key};
+use visabuild::guest::{Attempts, Endpoint, Guest, HostKey, Key, Options};
 use visabuild::machine::{Reporter, Watch};
 
 const SSHD: &str = "/usr/sbin/sshd";
@@ -40,8 +40,23 @@ impl Drop for Sshd {
     }
 }
 
+/// How a server differs from one that takes the build's key only.
+#[derive(Default)]
+pub struct Variant {
+    /// Lines for sshd_config(5), before all others: the first counts.
+    pub config: String,
+    /// An account that is on the server only, with this password; needs root.
+    pub account: Option<(&'static str, &'static str)>,
+    /// What sudo allows it, as sudoers(5) says it.
+    pub sudo: &'static str,
+}
+
 impl Sshd {
     pub async fn start() -> Self {
+        Self::with(Variant::default()).await
+    }
+
+    pub async fn with(variant: Variant) -> Self {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: install openssh-server");
         // sshd of root wants its privilege separation folder, which its service unit makes.
         let _ = std::fs::create_dir("/run/sshd");
@@ -51,8 +66,9 @@ impl Sshd {
         let at = folder.path().display();
         // With a home of its own, so that the account's shell files neither run nor print.
         let config = format!(
-            "HostKey {at}/host\nAuthorizedKeysFile {at}/authorized\nStrictModes no\nUsePAM no\nPidFile none\n\
-             SetEnv HOME={at}\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
+            "{}HostKey {at}/host\nAuthorizedKeysFile {at}/authorized\nStrictModes no\nUsePAM no\nPidFile none\n\
+             SetEnv HOME={at}\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n",
+            variant.config
         );
         std::fs::write(folder.path().join("config"), config).unwrap();
         make_host_key(folder.path());
@@ -63,6 +79,7 @@ impl Sshd {
         let accepting = tokio::spawn({
             let (connections, refuse) = (Arc::clone(&connections), Arc::clone(&refuse));
             let path = folder.path().to_owned();
+            let private = variant.account.map(|(name, password)| files(&path, name, password, variant.sudo));
             async move {
                 loop {
                     let stream = listener.accept().await.unwrap().0.into_std().unwrap();
@@ -71,7 +88,16 @@ impl Sshd {
                     }
                     stream.set_nonblocking(false).unwrap();
                     let stream = OwnedFd::from(stream);
-                    let child = tokio::process::Command::new(SSHD)
+                    let mut command = match &private {
+                        None => tokio::process::Command::new(SSHD),
+                        Some(mounts) => {
+                            let mut command = tokio::process::Command::new("unshare");
+                            command.args(["--mount", "sh", "-c"]).arg(format!("{mounts} && exec {SSHD} \"$@\""));
+                            command.arg("sshd");
+                            command
+                        }
+                    };
+                    let child = command
                         .args(["-i", "-f"])
                         .arg(path.join("config"))
                         .arg("-E")
@@ -140,6 +166,8 @@ impl Sshd {
             address: self.address.into(),
             user: user.trim().to_owned(),
             key: self.key.clone(),
+            options: Options::default(),
+            attempts: Attempts::default(),
             host_key: HostKey::default(),
             watch,
             cancel: CancellationToken::new(),
@@ -150,6 +178,34 @@ impl Sshd {
     pub async fn connect(&self) -> Guest {
         Guest::connect(self.endpoint().0, PATIENCE).await.unwrap()
     }
+}
+
+/// Files with an account that only this server sees: a command that mounts them over the system's.
+fn files(folder: &Path, name: &str, password: &str, sudo: &str) -> String {
+    let hash = Command::new("openssl").args(["passwd", "-6", password]).output().unwrap().stdout;
+    let hash = String::from_utf8(hash).unwrap();
+    let with = |file: &str, line: String| std::fs::read_to_string(file).unwrap() + &line + "\n";
+    let home = folder.join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(54321), Some(54321)).unwrap();
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let pam = "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_permit.so\n";
+    let files = [
+        ("/etc/passwd", with("/etc/passwd", format!("{name}:x:54321:54321::{}:/bin/sh", home.display()))),
+        ("/etc/group", with("/etc/group", format!("{name}:x:54321:"))),
+        ("/etc/shadow", with("/etc/shadow", format!("{name}:{}:19000:0:99999:7:::", hash.trim()))),
+        ("/etc/pam.d/sshd", pam.to_owned()),
+        ("/etc/pam.d/sudo", pam.to_owned()),
+        ("/etc/sudoers", format!("{sudo}\n")),
+    ];
+    let mount = |(at, text): (&str, String)| {
+        let file = folder.join(at.replace('/', "_"));
+        std::fs::write(&file, text).unwrap();
+        let mode = if at == "/etc/sudoers" { 0o440 } else { 0o644 };
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        format!("mount --bind {} {at}", file.display())
+    };
+    files.into_iter().map(mount).collect::<Vec<_>>().join(" && ")
 }
 
 fn make_host_key(folder: &Path) {

@@ -23,7 +23,7 @@ pub const QUICK: &str = "    - type: shell\n      inline: [\"echo quick >/etc/qu
 
 /// Points of a build, by a line that it prints there.
 pub const BOOT: &str = "wait for SSH …";
-pub const STEP: &str = "the step has begun";
+pub const STEP: &str = "| the step has begun";
 pub const BOOTSTRAP: &str = "bootstrap | ";
 
 impl Bench {
@@ -79,13 +79,28 @@ impl Bench {
     }
 }
 
+/// A cache that has the base disk of `shared` and nothing else.
+pub fn cache_with_the_base(shared: &Path, at: &Path) -> PathBuf {
+    fs::create_dir_all(at.join("visabuild")).unwrap();
+    let bases = shared.join("visabuild/bases");
+    if bases.exists() {
+        assert!(Command::new("cp").arg("-al").arg(bases).arg(at.join("visabuild")).status().unwrap().success());
+    }
+    at.to_owned()
+}
+
 /// Kills the process of `run` whose name begins with `name`.
 pub fn kill(run: &Run, name: &str) {
+    signal(run, name, Signal::KILL);
+}
+
+/// Sends a signal to the process of `run` whose name begins with `name`.
+pub fn signal(run: &Run, name: &str, signal: Signal) {
     let processes = run.processes();
     let found = processes.iter().find(|(_, process)| process.starts_with(name));
     let (pid, _) = found.unwrap_or_else(|| panic!("no `{name}` among {processes:?}"));
     let pid = rustix::process::Pid::from_raw(*pid).unwrap();
-    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }
 
 /// A file system of its own for the cache, which can be made full.

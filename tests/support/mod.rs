@@ -3,6 +3,9 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod bench;
+pub mod built;
+pub mod planted;
+pub mod tree;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -101,7 +104,8 @@ pub fn told(output: &Output) -> (String, String, i32) {
 /// one base disk serves all tests. `steps` are the YAML items of the provisioners.
 pub fn tiny_project(folder: &Path, steps: &str) {
     let shipped = fs::read_to_string(repository().join("templates/system-base/manifest.yml")).unwrap();
-    let builders = shipped.split_once("  provisioners:").unwrap().0;
+    // The bootstrap alone: the installer has files of its own.
+    let builders = shipped.split_once("    # The same disk by debian-installer").unwrap().0;
     let template = folder.join("templates/tiny");
     fs::create_dir_all(&template).unwrap();
     fs::write(folder.join("config.yml"), "templates:\n  tiny:\n").unwrap();
@@ -112,6 +116,17 @@ pub fn tiny_project(folder: &Path, steps: &str) {
         format!("{builders}  provisioners:\n{steps}\nseal:\n  root_password: \"{{{{ root_password }}}}\"\n"),
     )
     .unwrap();
+}
+
+/// The template `name` on another one, with these provisioners.
+pub fn child_template(project: &Path, name: &str, steps: &str) {
+    let folder = project.join("templates").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let text = format!(
+        "packer:\n  builders:\n    - name: qemu\n      type: qemu\n      disk_image: true\n  provisioners:\n{steps}\n\
+         seal:\n  root_password: \"{{{{ root_password }}}}\"\n"
+    );
+    fs::write(folder.join("manifest.yml"), text).unwrap();
 }
 
 /// A running visabuild whose processes can be counted.
@@ -145,18 +160,36 @@ impl Run {
         Self { child, mark, lines, seen: Vec::new() }
     }
 
-    /// Waits for a line with `text`.
-    pub fn wait_for(&mut self, text: &str) {
+    /// Waits for a line with `text`, and returns it.
+    pub fn wait_for(&mut self, text: &str) -> String {
         loop {
             match self.lines.recv_timeout(Duration::from_secs(600)) {
                 Ok(line) => {
                     self.seen.push(line);
                     if self.seen.last().unwrap().contains(text) {
-                        return;
+                        return self.seen.last().unwrap().clone();
                     }
                 }
                 Err(_) => panic!("no line with `{text}`; seen:\n{}", self.seen.join("\n")),
             }
+        }
+    }
+
+    /// Waits for so many lines, or the end; returns how many came.
+    pub fn lines_or_end(&mut self, count: usize, patience: Duration) -> usize {
+        for seen in 0..count {
+            match self.lines.recv_timeout(patience) {
+                Ok(line) => self.seen.push(line),
+                Err(_) => return seen,
+            }
+        }
+        count
+    }
+
+    /// Sends a signal to visabuild alone, which may have ended.
+    pub fn signal_if_running(&mut self, signal: rustix::process::Signal) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal(signal);
         }
     }
 

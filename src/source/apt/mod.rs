@@ -61,6 +61,13 @@ impl Mirror {
         &self.url
     }
 
+    /// Protocol, host with port, and directory from a slash on: as debian-installer asks for them.
+    pub fn parts(&self) -> (&str, &str, &str) {
+        let (protocol, rest) = self.url.split_once("://").unwrap_or(("http", &self.url));
+        let directory = rest.find('/').unwrap_or(rest.len());
+        (protocol, &rest[..directory], if directory < rest.len() { &rest[directory..] } else { "/" })
+    }
+
     /// `user:password`, still percent-encoded as it was written.
     pub fn credentials(&self) -> Option<&SecretString> {
         self.credentials.as_ref()
@@ -114,6 +121,13 @@ impl Mirrors {
     /// `mirror` is not an HTTP or HTTPS URL (kind usage).
     pub fn with_main(mirror: &str, sources: &[Source]) -> Result<Self> {
         Ok(Self { main: Mirror::parse(mirror)?, security: security_mirror(sources)? })
+    }
+
+    /// The same for whoever gets there through something that adds the credentials.
+    #[must_use]
+    pub fn without_credentials(&self) -> Self {
+        let public = |mirror: &Mirror| Mirror { url: mirror.url.clone(), credentials: None };
+        Self { main: public(&self.main), security: self.security.as_ref().map(public) }
     }
 
     /// Sources of `suite` in deb822 format (sources.list(5)) for a file in an image: no credentials.

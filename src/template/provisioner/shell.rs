@@ -159,7 +159,7 @@ fn execute_command(reader: &mut Reader<'_>, node: &Node) -> Option<Text> {
 }
 
 /// The text with one space inside the braces of Go's variables, and their names.
-fn normalised(text: &str) -> (String, Vec<String>) {
+pub(in crate::template) fn normalised(text: &str) -> (String, Vec<String>) {
     let mut names = Vec::new();
     let mut result = String::with_capacity(text.len());
     let mut rest = text;

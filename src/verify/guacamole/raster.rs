@@ -1,9 +1,9 @@
 //! A rectangle of pixels, from and to PNG.
 
 use std::fmt;
-use std::io::Cursor;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::picture::{self, Broken};
 
 /// The longest side of a picture or a layer, pixels.
 pub(super) const MAX_SIDE: u32 = 8192;
@@ -54,23 +54,13 @@ impl Raster {
     /// # Errors
     /// It is no PNG, broken, or too large.
     pub(super) fn from_png(bytes: &[u8]) -> Result<Self> {
-        let broken = || "guacd sent a picture that is not a PNG";
-        let mut decoder = png::Decoder::new(Cursor::new(bytes));
-        decoder.set_transformations(png::Transformations::normalize_to_color8());
-        let mut reader = decoder.read_info().context(Kind::Verification, broken)?;
-        let (width, height) = reader.info().size();
-        area(width, height)?;
-        let size = reader.output_buffer_size().ok_or_else(|| too_large(width, height))?;
-        let mut data = vec![0; size];
-        let info = reader.next_frame(&mut data).context(Kind::Verification, broken)?;
-        data.truncate(info.buffer_size());
-        let pixels = match info.color_type {
-            png::ColorType::Grayscale => data.iter().map(|&v| [v, v, v, 255]).collect(),
-            png::ColorType::GrayscaleAlpha => data.as_chunks().0.iter().map(|&[v, a]| [v, v, v, a]).collect(),
-            png::ColorType::Rgb => data.as_chunks().0.iter().map(|&[r, g, b]| [r, g, b, 255]).collect(),
-            // The transformation has expanded palettes.
-            png::ColorType::Rgba | png::ColorType::Indexed => data.as_chunks().0.to_vec(),
-        };
+        let allowed = |width, height| area(width, height).is_ok();
+        let (width, height, pixels) = picture::decode(bytes, allowed).map_err(|error| match error {
+            Broken::TooLarge(width, height) => too_large(width, height),
+            Broken::NotPng(error) => {
+                Error::new(Kind::Verification, "guacd sent a picture that is not a PNG").because(error)
+            }
+        })?;
         Ok(Self { width, height, pixels })
     }
 
@@ -179,15 +169,8 @@ fn too_large(width: u32, height: u32) -> Error {
 /// # Errors
 /// There are no pixels.
 pub(super) fn to_png(width: u32, height: u32, pixels: &[[u8; 3]]) -> Result<Vec<u8>> {
-    let failed = || "the desktop's picture cannot be written as PNG";
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header().context(Kind::Verification, failed)?;
-    writer.write_image_data(pixels.as_flattened()).context(Kind::Verification, failed)?;
-    writer.finish().context(Kind::Verification, failed)?;
-    Ok(bytes)
+    picture::encode(width, height, png::ColorType::Rgb, pixels.as_flattened())
+        .context(Kind::Verification, || "the desktop's picture cannot be written as PNG")
 }
 
 #[cfg(test)]

@@ -73,6 +73,23 @@ impl Authority {
         (self.folder.join("client.pem"), self.folder.join("client.key"))
     }
 
+    /// A TLS server in front of a plain one; its port.
+    #[allow(dead_code)]
+    pub async fn relay(&self, to: std::net::SocketAddr) -> u16 {
+        let acceptor = tokio_rustls::TlsAcceptor::from(self.server(false));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that does not trust us breaks the handshake off.
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut plain = tokio::net::TcpStream::connect(to).await.unwrap();
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut plain).await });
+            }
+        });
+        port
+    }
+
     /// A server that, if it is `mutual`, wants the client's certificate.
     pub fn server(&self, mutual: bool) -> Arc<ServerConfig> {
         let read = |name: &str| CertificateDer::from_pem_file(self.folder.join(name)).unwrap();

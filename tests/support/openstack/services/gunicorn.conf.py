@@ -4,6 +4,9 @@ import ctypes
 import os
 import signal
 
+import sqlalchemy
+from sqlalchemy import event
+
 PR_SET_PDEATHSIG = 1
 
 bind = "fd://0"
@@ -18,6 +21,18 @@ timeout = 0
 graceful_timeout = 1
 control_socket_disable = True
 errorlog = "-"
+
+
+@event.listens_for(sqlalchemy.Engine, "begin")
+def begin_to_write(connection):
+    """A transaction waits for the one before it, as in a real database.
+
+    oslo.db begins SQLite's transactions deferred: one that has read may not write after another has written, is
+    refused at once ("database is locked") however long the timeout, and Glance answers 500.
+    """
+    if "in_transaction" not in connection.info:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.info["in_transaction"] = True
 
 
 def post_fork(server, worker):
