@@ -32,6 +32,8 @@ const REBOOT: i32 = 133;
 
 /// How long nspawn may lag behind the end of its network, which is not the reason then.
 const LAG: Duration = Duration::from_secs(10);
+/// Within this time the end of the disk's daemon is known after the kernel has told of a failed write.
+const CAUSE: Duration = Duration::from_millis(250);
 
 /// How long the last of the console may take to be read.
 const CONSOLE: Duration = Duration::from_secs(2);
@@ -129,7 +131,11 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 text = self.host.kernel_log.error_of(&device) => {
-                    break Boot::Ended(self.host.storage.lost_write(text));
+                    // A disk whose daemon is gone fails, too.
+                    break Boot::Ended(match tokio::time::timeout(CAUSE, self.host.storage.ended()).await {
+                        Ok(status) => died(export::PROGRAM, status, self.host.storage.last_words().await),
+                        Err(_) => self.host.storage.lost_write(text),
+                    });
                 }
                 status = processes.nspawn.wait() => break nspawn_ended(status, &mut processes).await,
                 leader = leader(&processes.notifications) => self.entered(leader),
@@ -146,6 +152,12 @@ impl Supervisor {
                 () = self.stop.cancelled() => break Boot::Ended(Ended::Stopped),
             }
         };
+        // Told before the container's programs die of it, which a step would be blamed for.
+        if let Boot::Ended(ended) = &boot
+            && *ended != Ended::PoweredOff
+        {
+            self.reporter.end(ended.clone());
+        }
         // Gone already where nspawn ended by itself. The interface must be gone before the next boot's.
         let _ = processes.nspawn.kill().await;
         processes.network.stop().await;

@@ -42,7 +42,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A guest that gives no sign of life for so long is dead; one that is only busy has that long to answer.
 const DEAD: Duration = Duration::from_secs(120);
 
-/// How long the reason of a lost connection may lag behind its loss.
+/// How long the reason of a lost connection, or of a command that failed, may lag behind it.
 const REASON: Duration = Duration::from_secs(1);
 
 /// Where the guest is and how to get in.
@@ -215,8 +215,11 @@ impl Guest {
         self.endpoint.unless_ended(work).await
     }
 
-    /// After a lost connection: the machine's end, if that is why.
-    pub(super) async fn reason_of_loss(&self) -> Result<()> {
+    /// After a lost connection or a command that failed: the machine's end, if that is why.
+    ///
+    /// # Errors
+    /// Why the machine ended.
+    pub async fn reason_of_loss(&self) -> Result<()> {
         match timeout(REASON, self.endpoint.watch.ended()).await {
             Ok(ended) => Err(ended.into()),
             Err(_) => Ok(()),

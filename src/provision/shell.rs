@@ -155,8 +155,12 @@ async fn judge(guest: &mut Guest, shell: &Shell, outcome: &Outcome) -> Result<()
     if disconnect_is_valid && goes_down(guest, valid).await? {
         return guest.come_back().await;
     }
+    if valid {
+        return Ok(());
+    }
+    // A command fails, too, because its machine does.
+    guest.reason_of_loss().await?;
     let error = match outcome {
-        _ if valid => return Ok(()),
         Outcome::Exit(code) => Error::build(format!("exit code {code}")),
         Outcome::Signal(_) => Error::build(format!("the command was {outcome}")),
         Outcome::Disconnected => Error::build("the guest closed the connection while the command ran")

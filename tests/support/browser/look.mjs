@@ -97,6 +97,8 @@ try {
   await page.locator('#lines').focus();
   await page.keyboard.press('Home');
   await page.locator('#follow').waitFor();
+  // The browser scrolls there in small steps.
+  await page.waitForFunction(() => document.querySelector('#lines').scrollTop === 0);
 
   // The other takes over and ends the guest, which ends the build.
   await other.locator('#take').click();
