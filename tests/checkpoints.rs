@@ -192,7 +192,7 @@ fn nspawn_who_is_asked_about_a_failed_step_looks_into_the_guest_tries_it_again_o
     assert!(err.contains("`--on-error ask` asks at a terminal, and there is none"), "{err}");
 
     let mut terminal = AtTerminal::start(&build);
-    terminal.wait_for("tiny: step 2 `exit 3");
+    terminal.wait_for("tiny: step `exit 3");
     terminal.wait_for("or [a]bort? ");
     terminal.say("what?\n");
     terminal.wait_for("or [a]bort? ");
@@ -205,18 +205,32 @@ fn nspawn_who_is_asked_about_a_failed_step_looks_into_the_guest_tries_it_again_o
     terminal.say("r\n");
     terminal.wait_for("steps left to do: 2");
     terminal.wait_for("| mended");
-    terminal.wait_for("tiny: step 3 `exit 4");
+    terminal.wait_for("tiny: step `exit 4");
     terminal.wait_for("or [a]bort? ");
     terminal.say("k\n");
-    terminal.wait_for("warning: step 3 is skipped: the image is without it");
+    terminal.wait_for("is skipped: the image is without it");
     terminal.wait_for("tiny.qcow2");
     assert_eq!(terminal.end(), 0);
     let manifest = fs::read_to_string(bench.results().join("tiny.manifest.json")).unwrap();
     assert!(!manifest.contains("exit 4"), "{manifest}");
 
+    // Numbers are the template's, whatever is skipped of it.
+    bench.steps(&format!("{first}{last}{mended}{first}"));
+    let mut until = bench.build();
+    until.args(["--on-error", "ask", "--until", "tiny:3"]);
+    let mut terminal = AtTerminal::start(&until);
+    terminal.wait_for("tiny: step `exit 4");
+    terminal.wait_for("or [a]bort? ");
+    terminal.say("k\n");
+    terminal.wait_for("is skipped: the image is without it");
+    terminal.wait_for("| mended");
+    terminal.wait_for("kept at step `echo mended");
+    assert_eq!(terminal.end(), 0);
+
     // The step is still asked for.
+    bench.steps(&format!("{first}{mended}{last}"));
     let mut terminal = AtTerminal::start(&build);
-    terminal.wait_for("tiny: step 3 `exit 4");
+    terminal.wait_for("tiny: step `exit 4");
     terminal.wait_for("or [a]bort? ");
     terminal.say("a\n");
     terminal.wait_for("error: building `tiny`");

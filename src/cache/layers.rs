@@ -65,6 +65,10 @@ pub struct SavedMemory {
     pub machine: String,
     /// BLAKE3 of the file, hexadecimal: QEMU would not notice what is wrong in it.
     pub blake3: String,
+    /// How many CPUs that machine had, and how much memory, MiB: what is not asked for is sized to what the host has
+    /// free at the time. Zero in older records.
+    #[serde(default)]
+    pub size: (u32, u64),
 }
 
 /// A layer that is being used: its file cannot be removed while this value lives.

@@ -9,9 +9,10 @@ use secrecy::SecretString;
 use super::cache_args::CacheArgs;
 use super::cloud_args::{CloudArgs, CloudCommand, PublishArgs};
 use super::look::LookArgs;
+use super::steps::Skipped;
 use crate::engine::Engine;
 use crate::image::Compression;
-use crate::pipeline::{CheckpointMemory, CheckpointPolicy, StepReference};
+use crate::pipeline::{CheckpointMemory, CheckpointPolicy};
 
 /// Builds VM images for research platforms: templates in, bootable and sealed qcow2 out.
 #[derive(Debug, Parser)]
@@ -139,7 +140,7 @@ pub struct ProjectArgs {
     pub emulate: bool,
     /// Steps that are left out, at the user's word after they had failed.
     #[arg(skip)]
-    pub skipped: Vec<StepReference>,
+    pub skipped: Vec<Skipped>,
     /// Certificate authority (PEM) that the guest trusts during the build; may be repeated
     #[arg(long, value_name = "PATH")]
     pub ca_cert: Vec<PathBuf>,

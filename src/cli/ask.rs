@@ -10,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 use crate::pipeline::{Ask, BuiltKeys, Question, StepReference};
 
+use super::steps::Skipped;
+
 /// What the user wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
     /// The step once more, as it is on the disk now, from the state before it.
     Retry,
     /// Everything but this step.
-    Skip(StepReference),
+    Skip(Skipped),
 }
 
 /// Asks at the terminal; the last decision waits here for the build's end.
@@ -70,7 +72,7 @@ fn converse(question: &Question) -> Option<Decision> {
     let mut err = io::stderr();
     let shell = if *is_running { ", a [s]hell in the guest" } else { "" };
     // Whoever reads may have gone; then there is no answer either.
-    let _ = writeln!(err, "\n{template}: step {} `{label}` failed: {error}", step + 1);
+    let _ = writeln!(err, "\n{template}: step `{label}` failed: {error}");
     loop {
         let _ = write!(
             err,
@@ -83,7 +85,10 @@ fn converse(question: &Question) -> Option<Decision> {
         }
         match answer.trim().to_ascii_lowercase().as_str() {
             "r" | "retry" => return Some(Decision::Retry),
-            "k" | "skip" => return Some(Decision::Skip(StepReference { template: template.clone(), step: *step })),
+            "k" | "skip" => {
+                let step = StepReference { template: template.clone(), step: *step };
+                return Some(Decision::Skip(Skipped { step, label: label.clone() }));
+            }
             "a" | "abort" => return None,
             "s" | "shell" if *is_running => shell_in(template),
             _ => {}

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::args::{AcceleratorChoice, BuildArgs, OnError};
 use super::ask::{Asker, Decision};
 use super::build_upload::Upload;
-use super::project::{Failures, Prepared};
+use super::project::Prepared;
 use super::signals::Signals;
-use super::{Environment, cache_folder, guest, packages, print, watch};
+use super::{Environment, cache_folder, guest, packages, print, steps, watch};
 use crate::cache::{Abandoned, Cache, WorkFolder, lock_file, try_lock};
 use crate::download::{Downloader, Policy};
 use crate::engine::Engine;
@@ -24,9 +24,7 @@ use crate::image::Compression;
 use crate::image::manifest::HostFacts;
 use crate::live::Live;
 use crate::machine::{self, Accelerator, Display};
-use crate::pipeline::{
-    self, Artifact, BuiltKeys, CheckpointPolicy, Results, Settings, Sizes, StepReference, Target, Verifier,
-};
+use crate::pipeline::{self, Artifact, BuiltKeys, CheckpointPolicy, Results, Settings, Sizes, Target, Verifier};
 use crate::plan::{Plan, Stage};
 use crate::preflight::accelerator::{self, Request};
 use crate::preflight::{self, Finding, State};
@@ -50,8 +48,10 @@ pub(super) async fn run(mut args: BuildArgs, environment: &Environment, signals:
         let result = build(&args, asker.as_ref(), &mut live, environment, signals).await;
         match asker.as_ref().and_then(|asker| asker.take()) {
             Some(decision) if result.is_err() && signals.received().is_none() => {
-                if let Decision::Skip(step) = decision {
-                    args.project.skipped.push(step);
+                if let Decision::Skip(mut skipped) = decision {
+                    let step = &mut skipped.step;
+                    step.step = steps::original(&args.project.skipped, &step.template, step.step);
+                    args.project.skipped.push(skipped);
                 }
             }
             _ => break result,
@@ -92,7 +92,7 @@ async fn build(
     }
     tell_beginning(&events, args, &prepared, removed);
 
-    let (from, until) = steps(args, &prepared.plan)?;
+    let (from, until) = steps::of_build(args, &prepared.plan)?;
     let results = Results { from, ..results(args, &prepared, cache.clone(), output) };
     let verifier = (!targets.is_empty()).then(|| verifier(args, &prepared, targets, accelerator));
     let mut unchanged = match until {
@@ -172,27 +172,6 @@ fn results(args: &BuildArgs, prepared: &Prepared, cache: Cache, output: PathBuf)
         compression: args.compression.unwrap_or(Compression::Zstd),
         secrets: prepared.secrets.clone(),
     }
-}
-
-/// The steps at which work begins anew, and ends.
-fn steps(args: &BuildArgs, plan: &Plan) -> Result<(Option<StepReference>, Option<StepReference>)> {
-    let find = |option: &str, text: &Option<String>| {
-        let text = text.as_deref();
-        text.map(|text| super::steps::find(plan, &args.project.templates, option, text)).transpose()
-    };
-    let mut failures = Failures::default();
-    let from = failures.take(find("--from", &args.from)).flatten();
-    let until = failures.take(find("--until", &args.until)).flatten();
-    failures.end()?;
-    let is_never_kept = |until: &StepReference| {
-        let stage = plan.stage(&until.template)?;
-        let parent = stage.parent.as_deref().and_then(|name| plan.stage(name));
-        Some(parent.is_some_and(|parent| parent.never_kept) || until.step >= stage.steps_that_can_be_kept())
-    };
-    if until.as_ref().and_then(is_never_kept) == Some(true) {
-        return Err(Error::usage("`--until`: nothing would be kept, because a step up to there says `cache: never`"));
-    }
-    Ok((from, until))
 }
 
 /// How many templates are built at a time, and how many CPUs each machine has then, where nothing else is said.
@@ -345,8 +324,8 @@ fn events<'a>(
 
 fn tell_beginning(events: &Events, args: &BuildArgs, prepared: &Prepared, removed: usize) {
     for skipped in &args.project.skipped {
-        let text = format!("step {} is skipped: the image is without it", skipped.step + 1);
-        events.warn(Some(&skipped.template), text);
+        let text = format!("step `{}` is skipped: the image is without it", skipped.label);
+        events.warn(Some(&skipped.step.template), text);
     }
     if removed > 0 {
         events.info(None, format!("removed the working files of {removed} earlier run(s) that were killed"));

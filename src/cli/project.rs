@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::args::ProjectArgs;
+use super::steps::leave_out;
 use super::{Environment, base_disk, cache_folder, packages};
 use crate::answers::password;
 use crate::cache::Secrets;
@@ -20,7 +21,6 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
 use crate::package_cache::Choices;
 use crate::pam_key::{self, PamKey};
-use crate::pipeline::StepReference;
 use crate::plan::{OwnScripts, Plan};
 use crate::preflight::certificates::{self, Certificates};
 use crate::preflight::reach::{Choice, Prober, Proxy};
@@ -101,7 +101,7 @@ impl Prepared {
         let engine = project.as_ref().and_then(Project::engine);
         let (mut resolved, mut instead) = resolved;
         for resolved in std::iter::once(&mut resolved).chain(&mut instead) {
-            leave_out(resolved, &args.skipped);
+            resolved.templates.iter_mut().for_each(|template| leave_out(template, &args.skipped));
         }
         let plan = Plan::new(&resolved, own_scripts(), args.lock_root)?;
         let instead = instead.map(|instead| Plan::new(&instead, own_scripts(), args.lock_root)).transpose()?;
@@ -147,16 +147,6 @@ impl Prepared {
             "certificates": self.certificates.certificates.iter().map(|one| one.name.clone()).collect::<Vec<_>>(),
             "pip_index": self.pip_index.as_ref().map(pip::Index::public_url),
         })
-    }
-}
-
-/// Takes the steps out that the user skips. Of several of one template, each is counted without those before it.
-fn leave_out(resolved: &mut template::Resolved, skipped: &[StepReference]) {
-    for skipped in skipped {
-        let template = resolved.templates.iter_mut().find(|template| template.name == skipped.template);
-        if let Some(template) = template.filter(|template| skipped.step < template.provisioners.len()) {
-            template.provisioners.remove(skipped.step);
-        }
     }
 }
 

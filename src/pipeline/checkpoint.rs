@@ -279,19 +279,25 @@ impl<'a> Checkpoints<'a> {
         Ok(())
     }
 
-    /// The name of the machine, if its memory can be kept.
-    fn machine(&self, booted: &Booted<'_>) -> Option<String> {
+    /// The name of the machine, and its size, if its memory can be kept.
+    fn machine(&self, booted: &Booted<'_>) -> Option<(String, (u32, u64))> {
         let (engine::Config::Qemu(config), Machine::Qemu(machine)) = booted.machine() else { return None };
         let version = machine.version();
         let is_kept = memory::is_kept(self.context.settings, config) && memory::can_be_written(version);
         // The guest must be able to go on writing to its disk.
         let room = disk_space::free(self.context.settings.results.cache.root()).unwrap_or(u64::MAX);
-        (is_kept && room >= (config.memory << 20) + RESERVE).then(|| memory::machine(config, version))
+        (is_kept && room >= (config.memory << 20) + RESERVE)
+            .then(|| (memory::name(config, version, &self.context.work), (config.cpus, config.memory)))
     }
 
     /// Keeps what the guest has written so far, and its memory where its machine has a name; it goes on with an overlay
     /// on that.
-    async fn keep(&mut self, booted: &Booted<'_>, machine: Option<String>, timings: &Timings) -> Result<()> {
+    async fn keep(
+        &mut self,
+        booted: &Booted<'_>,
+        machine: Option<(String, (u32, u64))>,
+        timings: &Timings,
+    ) -> Result<()> {
         let store = self.context.settings.results.cache.checkpoints();
         let step = &self.stage.steps[self.done - 1];
         let key = self.context.settings.results.key(&step.fingerprint, &self.stage.secrets)?;
@@ -303,9 +309,9 @@ impl<'a> Checkpoints<'a> {
         qemu_img::create_overlay_unseen(&linked.path, &overlay, self.size, self.context.cancel).await?;
         let authorized = booted.authorized().to_vec();
         let memory = match machine {
-            Some(machine) => {
+            Some((machine, size)) => {
                 let blake3 = self.keep_memory(booted, &linked.path, &overlay).await?;
-                blake3.map(|blake3| SavedMemory { machine, blake3 })
+                blake3.map(|blake3| SavedMemory { machine, blake3, size })
             }
             None => {
                 booted.machine().1.disk().continue_on(&overlay).await?;

@@ -75,10 +75,10 @@ pub(super) fn key(context: &Context<'_>, stage: &Stage) -> Result<String> {
     context.settings.results.key(&stage.fingerprint, &stage.secrets)
 }
 
-/// Takes the lock of a layer; waits, and says so, while another visabuild builds it.
+/// Takes the lock of a layer; waits, and says so, while somebody else builds it.
 pub(super) async fn take_lock(context: &Context<'_>, template: &str, lock: BuildLock) -> Result<BuildLock> {
     if !lock.try_take()? {
-        context.events.info(Some(template), "another visabuild is building this layer; waiting for it");
+        context.events.info(Some(template), "this layer is being built already; waiting for it");
         tokio::select! {
             () = context.cancel.cancelled() => return Err(Error::new(Kind::Interrupted, "stopped")),
             taken = lock.take() => taken?,

@@ -3,16 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::cache::{self, Layer, SavedMemory};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::guest::Key;
 use crate::machine::qmp::Version;
-use crate::machine::{Accelerator, Config, Firmware, Running, memory};
-use crate::plan::Fingerprint;
+use crate::machine::{self, Accelerator, Config, Firmware, Running, memory};
+use crate::plan::{Fingerprint, Stage};
 
-use super::{CheckpointMemory, Settings};
+use super::{CheckpointMemory, Context, Settings};
 
 /// A guest that can go on.
 pub(super) struct Restorable {
@@ -38,12 +36,24 @@ impl Restorable {
         }
     }
 
+    /// Gives the machine the size that it had, where nothing asks for another.
+    pub(super) fn resize(&self, config: &mut Config, settings: &Settings, stage: &Stage) {
+        let (cpus, memory) = self.saved.size;
+        let asked = (settings.insisted.cpus.or(stage.machine.cpus), settings.insisted.memory.or(stage.machine.memory));
+        if cpus > 0 && asked.0.is_none() && config.topology.is_none() {
+            config.cpus = cpus;
+        }
+        if asked.1.is_none() && memory > 0 && machine::how_many_fit(memory) > 0 {
+            config.memory = memory;
+        }
+    }
+
     /// Lets the guest go on, in a machine that waits for it.
     ///
     /// # Errors
     /// It ran on another machine, its file is not what it was, or QEMU refuses.
-    pub(super) async fn load(&self, config: &Config, running: &Running, cancel: &CancellationToken) -> Result<()> {
-        if self.saved.machine != machine(config, running.version()) {
+    pub(super) async fn load(&self, context: &Context<'_>, config: &Config, running: &Running) -> Result<()> {
+        if self.saved.machine != name(config, running.version(), &context.work) {
             return Err(Error::build(format!(
                 "it is of another machine than this one of QEMU {}: other arguments, another version or another processor",
                 running.version().text
@@ -52,7 +62,7 @@ impl Restorable {
         if digest(&self.file).await? != self.saved.blake3 {
             return Err(Error::build(format!("{} is not what was written there", self.file.display())));
         }
-        running.load_memory(&self.file, cancel).await
+        running.load_memory(&self.file, context.cancel).await
     }
 }
 
@@ -76,13 +86,16 @@ pub(super) fn is_kept(settings: &Settings, config: &Config) -> bool {
         && !matches!(config.firmware, Firmware::Uefi { .. })
 }
 
-/// Names the machine that a memory fits: QEMU's version and arguments, and under KVM the host's processor.
-pub(super) fn machine(config: &Config, version: &Version) -> String {
+/// Names the machine that a memory fits: QEMU's version and arguments, and under KVM the host's processor. Where the
+/// build's folder `work` is in the arguments is not part of it.
+pub(super) fn name(config: &Config, version: &Version, work: &Path) -> String {
     let cpuinfo = match config.accelerator {
         Accelerator::Kvm => fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
         Accelerator::Tcg => String::new(),
     };
-    Fingerprint::of("machine", &(&version.text, config.identity(), processor(&cpuinfo))).to_string()
+    let work = work.to_string_lossy();
+    let arguments: Vec<String> = config.identity().iter().map(|argument| argument.replace(&*work, "")).collect();
+    Fingerprint::of("machine", &(&version.text, arguments, processor(&cpuinfo))).to_string()
 }
 
 /// Whether this QEMU can write the memory to a file.
@@ -100,6 +113,7 @@ fn processor(cpuinfo: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Extra;
 
     const VERSION: (u64, u64) = (10, 0);
 
@@ -111,11 +125,18 @@ mod tests {
     fn a_machine_is_known_by_what_it_is_and_not_by_where_its_files_are() {
         let config = Config::new("x", Accelerator::Tcg, "/one/disk.qcow2");
         let elsewhere = Config { disk: "/other/disk.qcow2".into(), waits_for_memory: true, ..config.clone() };
-        let name = machine(&config, &version("10.0.2"));
-        assert_eq!(name, machine(&elsewhere, &version("10.0.2")));
-        assert_ne!(name, machine(&config, &version("10.0.3")));
-        assert_ne!(name, machine(&Config { memory: 4096, ..config.clone() }, &version("10.0.2")));
-        assert_ne!(name, machine(&Config { cpu_model: Some("qemu64".into()), ..config }, &version("10.0.2")));
+        let named = |config: &Config, number: &str, work: &str| name(config, &version(number), Path::new(work));
+        let name = named(&config, "10.0.2", "/one");
+        assert_eq!(name, named(&elsewhere, "10.0.2", "/one"));
+        assert_ne!(name, named(&config, "10.0.3", "/one"));
+        assert_ne!(name, named(&Config { memory: 4096, ..config.clone() }, "10.0.2", "/one"));
+        assert_ne!(name, named(&Config { cpu_model: Some("qemu64".into()), ..config.clone() }, "10.0.2", "/one"));
+        let with = |value: &str| {
+            let extra = vec![Extra { switch: "-fw_cfg".into(), value: Some(value.into()) }];
+            Config { extra, ..config.clone() }
+        };
+        assert_eq!(named(&with("file=/one/a"), "10.0.2", "/one"), named(&with("file=/two/a"), "10.0.2", "/two"));
+        assert_ne!(named(&with("file=/one/a"), "10.0.2", "/one"), named(&with("file=/two/b"), "10.0.2", "/two"));
     }
 
     #[test]

@@ -136,6 +136,9 @@ impl<'a> Prepared<'a> {
                 let mut config = virtual_machine::config(context, stage, start.disk.clone(), purpose, Some(path))?;
                 config.generation_id = memory::is_kept(context.settings, &config) && purpose == "layer";
                 config.waits_for_memory = start.memory.is_some();
+                if let Some(memory) = &start.memory {
+                    memory.resize(&mut config, context.settings, stage);
+                }
                 engine::Config::Qemu(Box::new(config))
             }
             Engine::Nspawn => engine::Config::Nspawn(native(context, stage, &start, &seed)?),
@@ -174,7 +177,7 @@ impl<'a> Prepared<'a> {
         if let (Some(memory), engine::Config::Qemu(config), Machine::Qemu(machine)) =
             (&self.memory, &self.config, &machine)
         {
-            memory.load(config, machine, self.context.cancel).await?;
+            memory.load(self.context, config, machine).await?;
         }
         let screen = match (&self.config, &machine) {
             (engine::Config::Qemu(config), Machine::Qemu(machine)) => Some(screen(config, machine)),
