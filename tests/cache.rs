@@ -59,6 +59,14 @@ impl Made {
         File::open(self.path(name)).unwrap().set_modified(then).unwrap();
     }
 
+    /// Writes down that the checkpoint `key` has the memory of its guest.
+    fn guest(&self, key: &str, blake3: &str) {
+        let path = self.path(&format!("checkpoints/{key}.json"));
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        record["guest"] = serde_json::json!({ "authorized": [], "memory": { "machine": "m", "blake3": blake3 } });
+        fs::write(path, record.to_string()).unwrap();
+    }
+
     /// base ← system ← visa, a checkpoint on system, and a download.
     fn chain(&self) {
         let base = self.disk("bases", "aaaa", None, 50);
@@ -70,6 +78,17 @@ impl Made {
         let file = self.path(&format!("downloads/sha256-{sha256}"));
         fs::write(&file, "foo").unwrap();
         self.used(&format!("downloads/sha256-{sha256}"), 90);
+    }
+
+    /// An entry of the package cache.
+    fn package(&self, key: &str, content: &str) -> PathBuf {
+        let path = self.path(&format!("packages/{}/{key}", &key[..2]));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+        let record = serde_json::json!({ "url": "http://u/p.deb", "status": 200, "size": 3, "sha256": sha256 });
+        fs::write(path.with_extension("json"), record.to_string()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
     }
 
     fn run(&self, arguments: &[&str]) -> (String, String, i32) {
@@ -346,7 +365,14 @@ fn a_wrong_call_is_told() {
 fn every_way_to_be_broken_is_found_and_repaired() {
     let made = Made::new();
     made.chain();
-    assert_eq!(made.run(&["verify"]), ("verified: 5 of [size]; broken: 0\n".to_owned(), String::new(), 0));
+    made.package("ab00", "foo");
+    assert_eq!(made.run(&["verify"]), ("verified: 6 of [size]; broken: 0\n".to_owned(), String::new(), 0));
+    let package = made.package("ab00", "fox");
+    let memory = made.path("checkpoints/dddd.dddd-i.memory");
+    made.guest("dddd", &blake3::hash(b"what it held").to_hex());
+    fs::write(&memory, "what it held").unwrap();
+    assert!(!made.run(&["verify"]).1.contains("dddd"));
+    fs::write(&memory, "what it hold").unwrap();
     let sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
     fs::write(made.path(&format!("downloads/sha256-{sha256}")), "bar").unwrap();
     // One byte of the data, with the time as it was.
@@ -365,10 +391,12 @@ fn every_way_to_be_broken_is_found_and_repaired() {
     fs::remove_file(made.path(&gone)).unwrap();
     let (out, err, code) = made.run(&["verify"]);
     assert_eq!(code, 3, "{err}");
-    assert!(out.contains("broken: 6\n"), "{out}");
+    assert!(out.contains("broken: 8\n"), "{out}");
     for fault in [
         "base base aaaa (bases/aaaa.aaaa-i.qcow2): its content is not what was put into the cache (BLAKE3 differs)\n  \
          hint: `visabuild cache verify --repair` removes it with 3 on it; the next build makes it anew\n",
+        "checkpoint dddd-template dddd (checkpoints/dddd.dddd-i.qcow2): its guest's memory is not what was put into",
+        "package ab00 (packages/ab/ab00): has the SHA-256 ",
         "base base 0000 (bases/0000.0000-i.qcow2): its disk is not there\n",
         "layer eeee-template eeee (layers/eeee.eeee-i.qcow2): has 70000 bytes instead of",
         "layer ffff (layers/ffff.json): its record cannot be read\n",
@@ -384,7 +412,7 @@ fn every_way_to_be_broken_is_found_and_repaired() {
     drop(used);
     let (out, err, code) = made.run(&["verify", "--repair"]);
     assert_eq!((err.as_str(), code), ("", 0), "{out}");
-    assert!(made.left().is_empty());
+    assert!(made.left().is_empty() && !memory.exists() && !package.exists());
     assert_eq!(made.run(&["verify"]).0, "verified: 0 of [size]; broken: 0\n");
 }
 

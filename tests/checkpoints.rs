@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -224,7 +224,7 @@ fn nspawn_who_is_asked_about_a_failed_step_looks_into_the_guest_tries_it_again_o
     terminal.say("k\n");
     terminal.wait_for("is skipped: the image is without it");
     terminal.wait_for("| mended");
-    terminal.wait_for("kept at step `echo mended");
+    terminal.wait_for("tiny: stopped after step 3 as asked");
     assert_eq!(terminal.end(), 0);
 
     // The step is still asked for.
@@ -273,9 +273,56 @@ fn nspawn_a_failed_step_says_that_the_steps_before_it_were_not_done_in_this_buil
     let (_, err, code) = told(&all(bench.build()).output().unwrap());
     assert_eq!(code, 4, "{err}");
     assert!(!err.contains("went on from a checkpoint"), "{err}");
-    let (_, err, code) = told(&all(bench.build()).output().unwrap());
+    let (_, err, code) = told(&all(bench.build()).args(["--on-error", "keep"]).output().unwrap());
     assert_eq!(code, 4, "{err}");
     assert!(err.contains("hint: this build went on from a checkpoint after `rm /etc/apt"), "{err}");
+    // Who looks at the disk that is kept writes to it, and to nothing of the cache.
+    let kept = err.split_once("the disk is kept: the qcow2 in ").unwrap().1.split_once(';').unwrap().0;
+    let disks: Vec<_> = fs::read_dir(kept)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().extension() == Some("qcow2".as_ref()))
+        .collect();
+    assert!(!disks.is_empty(), "{err}");
+    for disk in disks {
+        assert_eq!(disk.metadata().unwrap().nlink(), 1, "{disk:?}");
+    }
+    fs::remove_dir_all(kept).unwrap();
+}
+
+#[tokio::test]
+async fn nspawn_who_goes_on_twice_as_a_user_other_than_root_leaves_no_key_in_the_image() {
+    let salt = Uuid::new_v4();
+    let bench = Bench::new(
+        Engine::Nspawn,
+        &step(
+            salt,
+            "echo 'builder ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/builder; chmod 0440 /etc/sudoers.d/builder",
+        ),
+    );
+    let root = bench.folder.path();
+    let build = |commands: [&str; 3]| {
+        child_template(root, "app", &commands.map(|command| step(salt, command)).concat());
+        let manifest = root.join("templates/app/manifest.yml");
+        let text = fs::read_to_string(&manifest).unwrap();
+        let text = text.replace("      disk_image: true\n", "      disk_image: true\n      ssh_username: builder\n");
+        fs::write(&manifest, text).unwrap();
+        fs::write(root.join("config.yml"), "templates:\n  tiny:\n  app:\n    extends: tiny\n").unwrap();
+        let (_, err, code) = told(&all(bench.build()).arg("app").output().unwrap());
+        (code, err)
+    };
+    for (commands, left) in [(["id -un", "exit 3", ""], 3), (["id -un", "whoami", "exit 3"], 2)] {
+        let (code, err) = build(commands);
+        assert_eq!(code, 4, "{err}");
+        assert_eq!(err.contains("steps left to do: 2"), left == 2, "{err}");
+    }
+    let (code, err) = build(["id -un", "whoami", "sudo touch /etc/made"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("steps left to do: 1"), "{err}");
+    let image = tree(&root.join("builds/app/app.qcow2")).await;
+    assert!(image.contains_key("/etc/made") && image.contains_key("/etc/sudoers.d/builder"));
+    let keys: Vec<_> = image.keys().filter(|path| path.ends_with("/authorized_keys")).collect();
+    assert!(keys.is_empty(), "{keys:?}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `cache verify`: is everything in the cache what was put there?
 //!
 //! Of base disks, layers and checkpoints: the record can be read, the disk is there, has its size and its digest
-//! (module `integrity`), lies on the instance that the record names, and qemu-img finds no fault in its metadata. Of
-//! downloads: the content has the SHA-256 that is the name. What no build can take any more is left to `cache gc`.
+//! (module `integrity`), lies on the instance that the record names, and qemu-img finds no fault in its metadata; the
+//! memory of a checkpoint's guest has the digest of the record. Of downloads: the content has the SHA-256 that is the
+//! name, and of packages that of the record. What no build can take any more is left to `cache gc`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::integrity::{self, Sum};
 use super::inventory::{Inventory, Item, ItemKind, Name, State};
-use super::{Cache, LayerInfo};
+use super::{Cache, LayerInfo, SavedMemory, memory_of};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::qemu_img;
+use crate::package_cache::Record;
 use crate::plan::hex;
 
 /// Something that is not what was put into the cache.
@@ -63,7 +65,8 @@ pub async fn verify(
         begin(item);
         let problems = match subject {
             Subject::Broken(why) => vec![why],
-            Subject::File { path, sha256 } => in_background(move || download_fault(&path, &sha256)).await?,
+            Subject::File { path, sha256 } => in_background(move || file_fault(&path, &sha256, "name")).await?,
+            Subject::Package { path } => in_background(move || package_fault(&path)).await?,
             Subject::Disk { path, info } => match disk_faults(path, info, cancel).await? {
                 Some((faults, adopted)) => {
                     if adopted {
@@ -91,6 +94,7 @@ pub async fn verify(
 enum Subject {
     Broken(String),
     File { path: PathBuf, sha256: String },
+    Package { path: PathBuf },
     Disk { path: PathBuf, info: Box<LayerInfo> },
 }
 
@@ -103,7 +107,8 @@ impl Subject {
                 Some(Self::File { path, sha256 })
             }
             ItemKind::Base | ItemKind::Layer | ItemKind::Checkpoint => Self::of_disk(path, item),
-            ItemKind::Package | ItemKind::Work => None,
+            ItemKind::Package => (item.state == State::Ready).then_some(Self::Package { path }),
+            ItemKind::Work => None,
         }
     }
 
@@ -151,6 +156,11 @@ async fn disk_faults(
     let of = path.clone();
     let (mut problems, known) = in_background(move || content_faults(&of, &handle)).await?;
     problems.extend(integrity::chain_fault(&file, backing.as_deref(), false));
+    let memory = info.guest.and_then(|guest| guest.memory);
+    if let Some(SavedMemory { blake3, .. }) = memory {
+        let (memory, _) = memory_of(&path);
+        problems.extend(in_background(move || memory_fault(&memory, &blake3)).await?);
+    }
     // Where the file is cut or its chain is broken, qemu-img only says the same in other words.
     if problems.is_empty() {
         problems.extend(metadata_fault(&path, cancel).await?);
@@ -198,7 +208,31 @@ async fn metadata_fault(path: &Path, cancel: &CancellationToken) -> Result<Optio
     }
 }
 
-fn download_fault(path: &Path, sha256: &str) -> Vec<String> {
+/// What is wrong with the memory of a checkpoint's guest, if it is there: a newer checkpoint's takes its place.
+fn memory_fault(memory: &Path, blake3: &str) -> Option<String> {
+    match integrity::digest(memory) {
+        Ok(now) if now == blake3 => None,
+        Ok(_) => Some("its guest's memory is not what was put into the cache (BLAKE3 differs)".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("its guest's memory cannot be read: {error}")),
+    }
+}
+
+/// What is wrong with an entry of the package cache, whose record stands beside its content.
+fn package_fault(path: &Path) -> Vec<String> {
+    let record = path.with_extension("json");
+    let read = || fs::read(&record).ok();
+    let Some(before) = read() else { return Vec::new() };
+    let Ok(Record { sha256, .. }) = serde_json::from_slice(&before) else {
+        return vec!["its record cannot be read".to_owned()];
+    };
+    let faults = file_fault(path, &sha256, "record");
+    // A build may have fetched it anew meanwhile.
+    if read().as_ref() == Some(&before) { faults } else { Vec::new() }
+}
+
+/// What is wrong with a file whose SHA-256 is in its `place`.
+fn file_fault(path: &Path, sha256: &str, place: &str) -> Vec<String> {
     let sum = || -> io::Result<String> {
         let (mut file, mut hasher, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
         file.lock_shared()?;
@@ -211,7 +245,7 @@ fn download_fault(path: &Path, sha256: &str) -> Vec<String> {
     };
     match sum() {
         Ok(sum) if sum == sha256 => Vec::new(),
-        Ok(sum) => vec![format!("has the SHA-256 {sum} instead of that in its name")],
+        Ok(sum) => vec![format!("has the SHA-256 {sum} instead of that in its {place}")],
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => vec![format!("cannot be read: {error}")],
     }

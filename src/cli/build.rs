@@ -141,7 +141,8 @@ async fn build(
             if let Some(until) = until {
                 let (plan, cancel) = (&prepared.plan, signals.cancel());
                 pipeline::build_until(plan, &until, &settings, &mut work, &events, cancel).await?;
-                let text = format!("stopped after step {} as asked; the next build goes on from there", until.step + 1);
+                let number = steps::original(&args.project.skipped, &until.template, until.step) + 1;
+                let text = format!("stopped after step {number} as asked; the next build goes on from there");
                 events.info(Some(&until.template), text);
                 return Ok(());
             }

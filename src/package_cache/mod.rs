@@ -30,6 +30,7 @@ pub use upstream::Upstreams;
 use answer::Desk;
 use flight::Fetcher;
 use log::Log;
+pub(crate) use store::Record;
 use store::Store;
 use upstream::Upstream;
 
