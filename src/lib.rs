@@ -30,5 +30,6 @@ pub mod process;
 pub mod provision;
 pub mod report;
 pub mod source;
+pub mod starter;
 pub mod template;
 pub mod verify;

@@ -265,9 +265,11 @@ fn options_of_packer_that_are_not_supported() {
     Broken::project(&[(APPS, builder)]).says(&[
         "templates/apps/manifest.yml:4:7: `boot_command` is for a builder that installs a system: this disk is the parent's",
         "templates/apps/manifest.yml:5:7: unknown key `ssh_certificate_fil` \
-         (`ssh_certificate_file` is an option of Packer's qemu builder, not supported yet)",
+         (`ssh_certificate_file` is an option of Packer's SSH communicator that visabuild does not have)",
         "templates/apps/manifest.yml:6:7: unknown key `memry` (did you mean `memory`?)",
-        "templates/apps/manifest.yml:7:7: `ssh_proxy_host` is an option of Packer's qemu builder that visabuild does not support yet",
+        "templates/apps/manifest.yml:7:7: `ssh_proxy_host` is an option of Packer's SSH communicator that visabuild does not have: \
+         the guest runs on this host, which reaches it through QEMU's own network \
+         (drop it; the guest's own way out is `--http-proxy`)",
     ]);
 }
 
@@ -280,7 +282,8 @@ fn scalars_of_wrong_form() {
         "templates/apps/manifest.yml:6:18: expected a size, found `10GB` (write it like `10G`, `40960M` or `40960` (MiB))",
         "templates/apps/manifest.yml:7:20: expected a duration, found `30` (write it with a unit, like `30s`, `5m` or `1m30s`)",
         "templates/apps/manifest.yml:8:17: expected a boolean, found `maybe` (write `true` or `false`)",
-        "templates/apps/manifest.yml:9:15: format `raw` is not supported yet, only `qcow2`",
+        "templates/apps/manifest.yml:9:15: `format` can only be `qcow2` here, not `raw`: images are compressed, flat qcow2 files \
+         (`visabuild upload --format raw` unpacks while it sends; `qemu-img convert` makes any other)",
         "templates/apps/manifest.yml:10:19: `disk_image` cannot be false: the disk is the parent's",
     ]);
 }
@@ -298,8 +301,9 @@ fn machines_of_wrong_form() {
         "templates/apps/manifest.yml:5:23: expected one of `virtio`, `virtio-scsi`, `ide`, `sata`, `scsi`, found `sd`",
         "templates/apps/manifest.yml:6:34: expected a size, found `x` (write it like `10G`, `40960M` or `40960` (MiB))",
         "templates/apps/manifest.yml:7:19: unknown network device `e1001` (did you mean `e1000`?)",
-        "templates/apps/manifest.yml:8:7: `net_bridge` cannot be used: a guest of a build is never on a network of the site \
-         (drop it; QEMU's own network takes the guest everywhere that this host gets to)",
+        "templates/apps/manifest.yml:8:7: `net_bridge` is an option of Packer's qemu builder that visabuild does not have: \
+         a guest of a build is never on a network of the site \
+         (drop it: QEMU's own network takes the guest everywhere that this host gets to)",
         "templates/apps/manifest.yml:9:25: VNC cannot listen on `0.0.0.0`: whoever reaches it works at the machine's keyboard \
          (write `127.0.0.1`, and look in from elsewhere through `ssh -L`)",
         "templates/apps/manifest.yml:10:21: a password for VNC has 1 to 8 bytes",
@@ -309,8 +313,9 @@ fn machines_of_wrong_form() {
          (write a row as `[\"-device\", \"virtio-balloon-pci\"]`)",
         "templates/apps/manifest.yml:14:9: `qemuargs` has no variable `{{ .SSHHostPort }}` \
          (the kernel chooses this port, and it is not known before QEMU runs)",
-        "templates/apps/manifest.yml:15:21: communicator `none` cannot be used: \
-         visabuild itself prepares, seals and powers off guests over SSH",
+        "templates/apps/manifest.yml:15:21: `communicator` can only be `ssh` here, not `none`: \
+         visabuild itself prepares, seals and powers off guests over SSH \
+         (give the guest an SSH server; what needs no guest needs no build)",
         "templates/apps/manifest.yml:16:17: expected a whole number from 1, found `0` (write it without a unit, like `4096`)",
         "templates/apps/manifest.yml:17:32: expected a duration, found `often` (write it with a unit, like `30s`, `5m` or `1m30s`)",
     ]);
@@ -380,7 +385,7 @@ fn provisioners_of_wrong_form() {
       script: b
     - type: shell
       inline: echo
-      max_retries: 3
+      max_retries: some
       valid_exit_code: [1]
     - type: shell
       inline: []
@@ -399,15 +404,61 @@ fn provisioners_of_wrong_form() {
         "templates/apps/manifest.yml:7:7: one of `inline`, `script`, `scripts` is needed",
         "templates/apps/manifest.yml:10:7: `script` cannot stand beside `inline`",
         "templates/apps/manifest.yml:12:15: expected a list, found a string",
-        "templates/apps/manifest.yml:13:7: `max_retries` is an option of Packer's shell provisioner that visabuild does not support yet",
+        "templates/apps/manifest.yml:13:20: expected a whole number, found `some` (write how many further attempts, like `3`)",
         "templates/apps/manifest.yml:14:7: unknown key `valid_exit_code` (did you mean `valid_exit_codes`?)",
         "templates/apps/manifest.yml:16:15: the list is empty",
         "templates/apps/manifest.yml:17:26: expected `KEY=VALUE`, found `A`",
         "templates/apps/manifest.yml:17:29: `1B` cannot be the name of an environment variable",
         "templates/apps/manifest.yml:18:26: expected an exit code, found `300` (write a number from 0 to 255)",
         "templates/apps/manifest.yml:19:24: `execute_command` does not run the script (the script's path is `{{ .Path }}`)",
-        "templates/apps/manifest.yml:22:24: `execute_command` has no variable `{{ .EnvVarFile }}` (known here: `Path`, `Vars`)",
+        "templates/apps/manifest.yml:22:24: `execute_command` has no variable `{{ .EnvVarFile }}` (it needs `use_env_var_file: true`)",
     ]);
+}
+
+#[test]
+fn options_of_provisioners_that_visabuild_does_not_have() {
+    let manifest = "packer:\n  provisioners:\n    - type: shell\n      inline: [a]\n      only: [qemu]\n      \
+                    override: {qemu: {}}\n      env_var_format: \"%s\"\n      continue_on_error: yes\n";
+    Broken::project(&[(APPS, manifest)]).says(&[
+        "templates/apps/manifest.yml:5:7: `only` is an option of Packer's provisioners that visabuild does not have: \
+         a template has one build, and all its builders make the same disk \
+         (put the step into a template of its own that extends this one)",
+        "templates/apps/manifest.yml:6:7: `override` is an option of Packer's provisioners that visabuild does not have: \
+         a template has one build, and all its builders make the same disk \
+         (write the values into the provisioner itself)",
+        "templates/apps/manifest.yml:7:7: `env_var_format` is an option of Packer's shell provisioner that visabuild does \
+         not have: values are quoted so that each comes through the guest's shell as it is \
+         (write what has to stand before them into `execute_command`: `sudo env {{ .Vars }} {{ .Path }}`)",
+        "templates/apps/manifest.yml:8:26: `continue_on_error` can only be `false` here, not `yes`: \
+         what failed would be in the image and in the cache as if it had not \
+         (write `|| true` behind the command that may fail, or name its exit code in `valid_exit_codes`)",
+    ]);
+}
+
+#[test]
+fn keys_that_belong_to_something_else() {
+    let builder = "packer:\n  builders:\n    - {type: qemu, iso_url: /x, iso_checksum: none, initrd_urls: [/y]}\n";
+    Broken::project(&[(BASE, builder)])
+        .says(&["templates/base/manifest.yml:3:53: `initrd_urls` belongs to something that is missing here"]);
+    let builder = "packer:\n  builders:\n    - {type: bootstrap, suite: trixie, iso_url: /x}\n";
+    Broken::project(&[(BASE, builder)]).says(&[
+        "templates/base/manifest.yml:3:40: `iso_url` is for a builder that installs a system: mmdebstrap makes this disk",
+    ]);
+    let twice = "packer:\n  builders:\n    - {type: qemu, ssh_timeout: 1m, ssh_wait_timeout: 2m}\n";
+    Broken::project(&[(APPS, twice)])
+        .says(&["templates/apps/manifest.yml:3:37: `ssh_wait_timeout` is the old name of \
+                                              `ssh_timeout`, and cannot stand beside it"]);
+    let medium = "type: qemu, iso_url: /x, iso_checksum: none, boot_wait: 2h";
+    let builder = format!("packer:\n  builders:\n    - {{{medium}, boot_command: [a], boot_steps: [[b, c]]}}\n");
+    Broken::project(&[(BASE, &builder)]).says(&[
+        "templates/base/manifest.yml:3:63: `boot_wait` is at most an hour",
+        "templates/base/manifest.yml:3:86: `boot_steps` cannot stand beside `boot_command`",
+    ]);
+    let builder = "packer:\n  builders:\n    - type: qemu\n      iso_url: /x\n      iso_checksum: none\n      \
+                   boot_steps:\n      - [a, begin]\n      - [\"<enterr>\"]\n";
+    let error = Broken::project(&[(BASE, builder)]).error();
+    let problem = &error.problem_list()[0];
+    assert!(problem.to_string().starts_with("templates/base/manifest.yml:8:9: "), "{problem}");
 }
 
 #[test]
@@ -451,14 +502,17 @@ fn file_provisioners_of_wrong_form() {
     - {type: file, content: a, destination: /c, mode: u+x, direction: download}
     - {type: file, content: a, destination: /c, direction: up, owner: root}
 "#;
+    let cached = "a step whose result is in the cache is not done again, so nothing would come \
+                  (take it out of the finished image (`virt-copy-out -a IMAGE PATH .`), or send it from a `shell` step)";
     Broken::project(&[(APPS, manifest)]).says(&[
         "templates/apps/manifest.yml:3:7: `destination` is missing",
         "templates/apps/manifest.yml:4:32: `source` cannot stand beside `content`",
         "templates/apps/manifest.yml:5:55: expected a file mode, found `u+x` (write it in octal, like `\"0644\"`)",
-        "templates/apps/manifest.yml:5:71: direction `download` is not supported yet",
-        "templates/apps/manifest.yml:6:60: unknown direction `up` (only `upload` is known here)",
-        "templates/apps/manifest.yml:6:64: unknown key `owner` (known here: `type`, `name`, `pause_before`, `timeout`, `cache`, \
-         `source`, `sources`, `content`, `destination`, `mode`, `direction`, `generated`)",
+        &format!("templates/apps/manifest.yml:5:71: `direction` can only be `upload` here, not `download`: {cached}"),
+        &format!("templates/apps/manifest.yml:6:60: `direction` can only be `upload` here, not `up`: {cached}"),
+        "templates/apps/manifest.yml:6:64: unknown key `owner` (known here: `type`, `name`, `pause_before`, `timeout`, \
+         `max_retries`, `cache`, `continue_on_error`, `source`, `sources`, `content`, `destination`, `direction`, \
+         `generated`, `mode`)",
     ]);
 }
 

@@ -81,6 +81,9 @@ impl Bench {
             environment_vars: Vec::new(),
             execute_command: "chmod +x {{ .Path }}; {{ .Vars }} {{ .Path }}".into(),
             remote_folder: self.sshd.folder().join("remote").to_str().unwrap().to_owned(),
+            remote_file: None,
+            remote_path: None,
+            skip_clean: false,
             expect_disconnect: false,
             valid_exit_codes: vec![0],
             pause_after: None,
@@ -100,7 +103,15 @@ impl Bench {
 
 fn provisioner(action: Action) -> Provisioner {
     let location = Location { file: "templates/visa-base/manifest.yml".into(), line: 12, column: 5 };
-    Provisioner { label: "install xrdp".into(), action, pause_before: None, timeout: None, cache: None, location }
+    Provisioner {
+        label: "install xrdp".into(),
+        action,
+        pause_before: None,
+        timeout: None,
+        max_retries: None,
+        cache: None,
+        location,
+    }
 }
 
 fn shell(shell: Shell) -> Provisioner {
@@ -191,6 +202,58 @@ async fn other_exit_codes_may_be_valid_and_zero_then_is_not() {
     bench.lines(&shell(step.clone())).await;
     step.source = ShellSource::Inline(vec!["exit 0".into()]);
     assert_eq!(bench.failure(&shell(step)).await.chain()[1], "exit code 0");
+}
+
+#[tokio::test]
+async fn a_step_that_fails_is_tried_again_as_often_as_it_says() {
+    let mut bench = Bench::new().await;
+    let count = bench.sshd.folder().join("count");
+    let mut step = shell(bench.inline(&format!("echo x >> {0}; test $(wc -l < {0}) = 3", count.display())));
+    step.max_retries = Some(1);
+    assert_eq!(bench.failure(&step).await.chain()[1], "exit code 1");
+    assert_eq!(read(&count), "x\nx\n");
+    bench.lines(&step).await;
+    assert_eq!(read(&count), "x\nx\nx\n");
+
+    let mut slow = shell(bench.inline("exec sleep 60"));
+    (slow.timeout, slow.max_retries) = (Some(Duration::from_millis(300)), Some(1));
+    let error = bench.failure(&slow).await;
+    assert_eq!(error.chain()[1], "it did not end within its timeout of 300ms");
+}
+
+#[tokio::test]
+async fn a_step_whose_file_is_missing_on_the_host_is_not_tried_again() {
+    let mut bench = Bench::new().await;
+    let mut step = shell(bench.shell(scripts(&[Path::new("/nowhere/x.sh")])));
+    step.max_retries = Some(1000);
+    assert!(bench.failure(&step).await.chain()[1].starts_with("reading the script"));
+}
+
+#[tokio::test]
+async fn a_script_has_the_name_that_it_is_given_and_may_stay() {
+    let mut bench = Bench::new().await;
+    let mut step = bench.inline("echo $0");
+    step.remote_file = Some("setup.sh".into());
+    let folder = step.remote_folder.clone();
+    assert_eq!(bench.lines(&shell(step.clone())).await, [format!("{folder}/setup.sh")]);
+    assert!(bench.remote_files().is_empty());
+    step.remote_path = Some(format!("{folder}/other.sh"));
+    step.skip_clean = true;
+    assert_eq!(bench.lines(&shell(step.clone())).await, [format!("{folder}/other.sh")]);
+    assert_eq!(bench.remote_files(), ["other.sh"]);
+    step.source = ShellSource::Inline(vec![secret("echo hush")]);
+    bench.lines(&shell(step)).await;
+    assert!(bench.remote_files().is_empty());
+}
+
+#[tokio::test]
+async fn variables_come_out_of_a_file_where_the_command_asks_for_it() {
+    let mut bench = Bench::new().await;
+    let mut step = bench.inline("echo \"$V\"");
+    step.environment_vars = vec![("V".into(), "it's".into())];
+    step.execute_command = "chmod +x {{ .Path }}; . {{ .EnvVarFile }} && {{ .Path }}".into();
+    assert_eq!(bench.lines(&shell(step)).await, ["it's"]);
+    assert!(bench.remote_files().is_empty());
 }
 
 #[tokio::test]

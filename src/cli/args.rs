@@ -13,6 +13,8 @@ use super::steps::Skipped;
 use crate::engine::Engine;
 use crate::image::Compression;
 use crate::pipeline::{CheckpointMemory, CheckpointPolicy};
+use crate::starter::Starter;
+use crate::template::schema::Document;
 
 /// Builds VM images for research platforms: templates in, bootable and sealed qcow2 out.
 #[derive(Debug, Parser)]
@@ -53,9 +55,20 @@ Without a way, the running builds are listed.
 Exit codes: 0 done; 2 several builds are running and none is named, or the one that is named is not
 among them; 3 no build is running, or it is not yet where it could be attached to; of `ssh` its own.";
 
+const INIT_HELP: &str = "\
+Nothing is overwritten: where a file is there already, nothing is written, and all such files are named (exit 2).
+Exit codes: 0 done; 2 the call is wrong, or a file is there already; 3 the folder cannot be written to.";
+
+const SCHEMA_HELP: &str = "\
+Editors check and complete a file by it: write it to a file, and name that in a first line such as
+# yaml-language-server: $schema=../../.schema/manifest.json (docs/schema.md).";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a new project
+    #[command(after_help = INIT_HELP)]
+    Init(InitArgs),
     /// Build templates and the templates they extend
     #[command(after_help = BUILD_HELP)]
     Build(Box<BuildArgs>),
@@ -79,6 +92,13 @@ pub enum Command {
     Cache(CacheArgs),
     /// Say whether this host can build, and what is missing
     Doctor(DoctorArgs),
+    /// Print the JSON Schema of a project's files
+    #[command(after_help = SCHEMA_HELP)]
+    Schema {
+        /// The file
+        #[arg(value_enum, value_name = "FILE", default_value = "manifest")]
+        document: Document,
+    },
     /// Print a script by which a shell completes words
     Completions {
         /// The shell
@@ -93,6 +113,20 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Folder of the project; it is made if it is not there
+    #[arg(value_name = "DIR", default_value = ".", hide_default_value = true)]
+    pub directory: PathBuf,
+    /// What to begin with
+    #[arg(long, value_enum, value_name = "KIND", default_value = "visa")]
+    pub kind: Starter,
+    /// How visabuild was called.
+    #[arg(skip)]
+    pub program: String,
 }
 
 /// Where the project is and what its templates see.

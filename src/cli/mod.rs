@@ -30,11 +30,13 @@ mod cloud;
 mod cloud_args;
 mod doctor;
 mod guest;
+mod init;
 mod look;
 mod manual;
 mod packages;
 mod plan;
 mod project;
+mod schema;
 mod signals;
 mod steps;
 mod validate;
@@ -52,7 +54,8 @@ pub fn run(
 ) -> u8 {
     let command = command_line();
     let argv = argv::normalize(argv, &command);
-    let cli = match command.clone().try_get_matches_from(argv).and_then(|matches| parsed(&command, &matches)) {
+    let program = argv.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned());
+    let mut cli = match command.clone().try_get_matches_from(argv).and_then(|matches| parsed(&command, &matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Printing can only fail when nobody reads.
@@ -64,6 +67,10 @@ pub fn run(
         .into_iter()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    if let Command::Init(args) = &mut cli.command {
+        // Found by its path it may not be found by its name.
+        args.program = if program.contains('/') { program } else { "visabuild".to_owned() };
+    }
     let json = cli.command.json();
     match with_runtime(cli.command, &environment) {
         Ok(()) => 0,
@@ -110,6 +117,7 @@ impl Command {
             Self::Verify(_) | Self::Cache(_) => false,
             Self::Cloud(command) => command.json(),
             Self::Doctor(args) => args.json,
+            Self::Init(_) | Self::Schema { .. } => false,
             Self::Attach(_) | Self::Completions { .. } | Self::Man { .. } => false,
         }
     }
@@ -133,6 +141,8 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
             Command::Attach(args) => attach::run(args, environment, &signals).await,
             Command::Cache(args) => cache::run(args, environment, &signals).await,
             Command::Doctor(args) => doctor::run(args, environment).await,
+            Command::Init(args) => init::run(&args),
+            Command::Schema { document } => schema::run(document),
             Command::Completions { shell } => {
                 manual::completions(shell, command_line());
                 Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, Error, Kind, Result};
 use crate::event::Phase;
 use crate::guest::Guest;
 use crate::template::{Action, Provisioner, Text};
@@ -32,16 +32,24 @@ pub struct Context<'a> {
 /// Runs one provisioner to its end.
 ///
 /// # Errors
-/// It fails, takes longer than its `timeout`, loses the guest without `expect_disconnect`, the
+/// It fails in each of its attempts, takes longer than its `timeout`, loses the guest without `expect_disconnect`, the
 /// machine ends, or the build is cancelled. The error names template, provisioner and its place in
 /// the manifest.
 pub async fn run(guest: &mut Guest, provisioner: &Provisioner, context: &Context<'_>) -> Result<()> {
-    let result = match provisioner.timeout {
-        None => run_unlimited(guest, provisioner, context).await,
-        Some(limit) => timeout(limit, run_unlimited(guest, provisioner, context)).await.unwrap_or_else(|_| {
-            let late = Error::build(format!("it did not end within its timeout of {limit:?}"));
-            Err(late.caused_by(Cause::TimedOut))
-        }),
+    let mut left = provisioner.max_retries.unwrap_or(0);
+    let result = loop {
+        match attempt(guest, provisioner, context).await {
+            Err(error) if left > 0 && may_go_otherwise(guest, &error) => {
+                left -= 1;
+                let (template, label) = (context.phase.template(), &provisioner.label);
+                let message = format!(
+                    "provisioner `{label}` failed and is tried again ({left} attempts are left after that): {}",
+                    error.chain().join(": ")
+                );
+                context.phase.events().warn(Some(template), message);
+            }
+            result => break result,
+        }
     };
     result.map_err(|mut error| {
         let (template, label) = (context.phase.template(), &provisioner.label);
@@ -55,6 +63,20 @@ pub async fn run(guest: &mut Guest, provisioner: &Provisioner, context: &Context
             error = error.caused_by(Cause::Step { name: label.clone(), outcome });
         }
         error.context(format!("template `{template}`: provisioner `{label}` ({}) failed", provisioner.location))
+    })
+}
+
+/// Whether the next attempt could end otherwise: not where the machine ended, or the files of this host are the reason.
+fn may_go_otherwise(guest: &Guest, error: &Error) -> bool {
+    let of_the_step = matches!(error.cause(), None | Some(Cause::Command(_) | Cause::TimedOut));
+    error.kind() == Kind::Build && of_the_step && !guest.is_lost()
+}
+
+async fn attempt(guest: &mut Guest, provisioner: &Provisioner, context: &Context<'_>) -> Result<()> {
+    let Some(limit) = provisioner.timeout else { return run_unlimited(guest, provisioner, context).await };
+    timeout(limit, run_unlimited(guest, provisioner, context)).await.unwrap_or_else(|_| {
+        let late = Error::build(format!("it did not end within its timeout of {limit:?}"));
+        Err(late.caused_by(Cause::TimedOut))
     })
 }
 

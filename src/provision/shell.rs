@@ -21,6 +21,9 @@ const DISCONNECTED: u32 = 2_300_218;
 /// service manager is not on its way down (a reboot that was only just asked for).
 const REBOOT_BEGINS: Duration = Duration::from_secs(1);
 
+/// Mode of a script that nobody else may read.
+const SECRET_SCRIPT: u32 = 0o700;
+
 /// One script, ready to be sent.
 struct Script {
     text: Vec<u8>,
@@ -65,7 +68,7 @@ fn inline(lines: &[Text], shebang: &str) -> Script {
         text.push('\n');
     }
     let secret = lines.iter().any(|line| !line.secrets().is_empty());
-    Script { text: text.into_bytes(), mode: if secret { 0o700 } else { 0o755 } }
+    Script { text: text.into_bytes(), mode: if secret { SECRET_SCRIPT } else { 0o755 } }
 }
 
 fn read(path: &std::path::Path, binary: bool) -> Result<Script> {
@@ -98,7 +101,11 @@ async fn run_script(
 ) -> Result<()> {
     let number = Uuid::new_v4().as_u128() % 10_000;
     let folder = shell.remote_folder.trim_end_matches('/');
-    let path = format!("{folder}/script_{number:04}.sh");
+    let path = match (&shell.remote_path, &shell.remote_file) {
+        (Some(path), _) => path.clone(),
+        (None, Some(name)) => format!("{folder}/{name}"),
+        (None, None) => format!("{folder}/script_{number:04}.sh"),
+    };
     let variables = format!("{folder}/varfile_{number:04}.sh");
     let template = shell.execute_command.plain();
     let in_file = environment.is_secret() || template.contains("EnvVarFile");
@@ -126,7 +133,10 @@ async fn run_script(
         .await?;
     let judged = judge(guest, shell, &outcome).await;
     if !guest.is_lost() {
-        remove(guest, &[&path, &variables], context).await?;
+        let keep = shell.skip_clean && script.mode != SECRET_SCRIPT;
+        let script = (!keep).then_some(path.as_str());
+        let paths: Vec<_> = script.into_iter().chain([variables.as_str()]).collect();
+        remove(guest, &paths, context).await?;
     }
     judged.map_err(|error| {
         let said = context.phase.events().redact(&errors.text());

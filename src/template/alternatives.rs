@@ -1,6 +1,7 @@
 //! `alternatives`: several ways to the same thing, of which one is named or preflight picks one.
 
-use super::fields::{Fields, Reader, Unsupported, entries};
+use super::fields::{Fields, Reader, entries};
+use super::keys::project::CHOICE;
 use super::nearest::suggestion;
 use super::scalar::{self, is_identifier};
 use super::yaml::{Entry, Node};
@@ -120,7 +121,7 @@ fn choice(reader: &mut Reader<'_>, entry: &Entry) -> Option<Choice> {
     let mut fields = Fields::of(&entry.value, reader.problems)?;
     let (urls, suite) = (fields.get("urls"), fields.get("suite"));
     let (warning, end_of_life) = (fields.get("warning"), fields.get("end_of_life"));
-    fields.finish(Unsupported::NONE, reader.problems);
+    fields.finish_as(&CHOICE, reader.problems);
 
     let urls = reader.optional(urls, |reader, node| reader.some(node, Reader::text));
     let suite = reader.optional(suite, |reader, node| reader.parse(node, scalar::word));

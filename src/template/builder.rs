@@ -1,6 +1,8 @@
 //! `packer.builders`: where a template's disk comes from.
 
-use super::fields::{Fields, Reader, Unsupported};
+use super::fields::{Fields, Reader};
+use super::keys::builder::{BOOTSTRAP, CHILD, INSTALLATION, MEDIUM};
+use super::keys::{Group, Key};
 use super::machine::machine;
 use super::nearest::suggestion;
 use super::paths::Search;
@@ -17,7 +19,7 @@ const DISK_SIZE: u64 = 10 << 30;
 const TYPES: [&str; 3] = ["bootstrap", "installer", "qemu"];
 
 /// mmdebstrap(1), option `--variant`.
-const VARIANTS: [&str; 11] = [
+pub(super) const VARIANTS: [&str; 11] = [
     "extract",
     "custom",
     "essential",
@@ -30,21 +32,6 @@ const VARIANTS: [&str; 11] = [
     "-",
     "standard",
 ];
-
-/// Options of Packer's qemu builder, its communicator and its common steps that have no counterpart here.
-pub(super) const QEMU: Unsupported = Unsupported {
-    whose: "Packer's qemu builder",
-    keys: "
-        skip_compaction disk_compression skip_resize_disk use_backing_file qmp_enable qmp_socket_path qemu_img_args
-        boot_steps iso_skip_cache host_port_min host_port_max ssh_host_port_min ssh_host_port_max skip_nat_mapping
-        run_once disable_vnc ssh_host ssh_certificate_file ssh_keypair_name temporary_key_pair_name
-        temporary_key_pair_type temporary_key_pair_bits ssh_ciphers ssh_key_exchange_algorithms ssh_wait_timeout
-        ssh_bastion_host ssh_bastion_port ssh_bastion_username ssh_bastion_password ssh_bastion_private_key_file
-        ssh_bastion_certificate_file ssh_bastion_agent_auth ssh_bastion_interactive ssh_proxy_host ssh_proxy_port
-        ssh_proxy_username ssh_proxy_password ssh_file_transfer_method ssh_remote_tunnels ssh_local_tunnels
-        winrm_username winrm_password winrm_host winrm_port winrm_timeout winrm_use_ssl winrm_insecure winrm_use_ntlm
-        winrm_no_proxy",
-};
 
 /// Reads `builders` of a template at `place` whose parent has the machine `parent`.
 ///
@@ -156,10 +143,10 @@ fn child(reader: &mut Reader<'_>, node: &Node, parent: &Machine) -> Option<Build
 fn bootstrap(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Option<Bootstrap> {
     let suite = fields.required("suite", reader.problems);
     let (components, variant, packages) = (fields.get("components"), fields.get("variant"), fields.get("packages"));
-    let machine = machine(reader, &mut fields);
+    let machine = machine(reader, &mut fields, &BOOTSTRAP);
     let arguments = fields.get("qemuargs");
-    let installers = refuse_installers(reader, &mut fields, "mmdebstrap makes this disk");
-    fields.finish(QEMU, reader.problems);
+    let installers = refuse_groups(reader, &mut fields, &[&MEDIUM, &INSTALLATION], "mmdebstrap makes this disk");
+    fields.finish_as(&BOOTSTRAP, reader.problems);
     installers?;
 
     let word = |reader: &mut Reader<'_>, node: &Node| reader.parse(node, scalar::word);
@@ -193,15 +180,14 @@ fn variant(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
 }
 
 fn qemu(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Option<Machine> {
-    let machine = machine(reader, &mut fields);
+    let machine = machine(reader, &mut fields, &CHILD);
     let disk_image = fields.get("disk_image");
-    let format = fields.get("format");
     let boot_wait = fields.get("boot_wait");
     let arguments = fields.get("qemuargs");
-    // packme sets these itself (the parent's disk, the results' place and name), or the command line does.
-    let unused = ["iso_url", "iso_checksum", "output_directory", "vm_name", "accelerator"].map(|key| fields.get(key));
-    let installers = refuse_installers(reader, &mut fields, "this disk is the parent's");
-    fields.finish(QEMU, reader.problems);
+    // packme sets these itself: the disk is the parent's.
+    let unused = ["iso_url", "iso_checksum"].map(|key| fields.get(key));
+    let refused = refuse_groups(reader, &mut fields, &[&INSTALLATION], "this disk is the parent's");
+    fields.finish_as(&CHILD, reader.problems);
 
     let unused = unused.map(|node| reader.optional(node, Reader::public));
     let disk_image = reader.optional(disk_image, |reader, node| {
@@ -211,12 +197,10 @@ fn qemu(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Option<Machine> {
         }
         set.then_some(())
     });
-    let format = self::format(reader, format);
-    let boot_wait = reader.optional(boot_wait, |reader, node| reader.parse(node, scalar::duration));
+    let boot_wait = reader.optional(boot_wait, super::installer::boot_wait);
     disk_image?;
-    format?;
     boot_wait?;
-    installers?;
+    refused?;
     let machine = machine?;
     refuse_port(reader, arguments, &machine, "this disk is the parent's")?;
     unused.iter().all(Option::is_some).then_some(machine)
@@ -238,23 +222,11 @@ pub(super) fn refuse_port(
 }
 
 /// Reports keys of a builder that installs something.
-fn refuse_installers(reader: &mut Reader<'_>, fields: &mut Fields<'_>, why: &str) -> Option<()> {
-    let found: Vec<_> = installer::KEYS.iter().filter(|key| fields.has(key)).collect();
-    for key in &found {
-        if let Some(entry) = fields.entry(key) {
-            reader.at(entry.location(), format!("`{key}` is for a builder that installs a system: {why}"));
-        }
+fn refuse_groups(reader: &mut Reader<'_>, fields: &mut Fields<'_>, groups: &[&'static Group], why: &str) -> Option<()> {
+    let keys = groups.iter().flat_map(|group| group.keys);
+    let found: Vec<_> = keys.filter_map(|Key { name, .. }| fields.misplaced(name)).collect();
+    for entry in &found {
+        reader.at(entry.location(), format!("`{}` is for a builder that installs a system: {why}", entry.key));
     }
     found.is_empty().then_some(())
-}
-
-/// `format`: of the image that is built.
-pub(super) fn format(reader: &mut Reader<'_>, node: Option<&Node>) -> Option<Option<()>> {
-    reader.optional(node, |reader, node| {
-        let format = reader.public(node)?;
-        if format != "qcow2" {
-            reader.at(node.location(), format!("format `{format}` is not supported yet, only `qcow2`"));
-        }
-        (format == "qcow2").then_some(())
-    })
 }

@@ -3,7 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::Text;
-use super::fields::{Fields, Reader, Unsupported};
+use super::fields::{Fields, Reader};
+use super::keys::project::CACHE_KEY;
 use super::nearest::suggestion;
 use super::yaml::{Content, Node};
 use crate::error::Problem;
@@ -73,7 +74,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, now: u64) -> Option<Cac
 fn key(reader: &mut Reader<'_>, node: &Node) -> Option<CacheRule> {
     let mut fields = Fields::of(node, reader.problems)?;
     let key = fields.required("key", reader.problems);
-    fields.finish(Unsupported::NONE, reader.problems);
+    fields.finish_as(&CACHE_KEY, reader.problems);
     let key = key?;
     let text = reader.text(key)?;
     // Facts of the host stand in fingerprints as their names, so such a key would never change.

@@ -6,25 +6,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Text;
-use super::facts::{by, facts, one_of};
+use super::facts::{by, facts};
 use super::fields::Reader;
 use super::hardware::path;
 use super::scalar::{self, Expected};
-use super::yaml::Node;
-
-/// How a build talks with its guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Over SSH.
-    Ssh,
-}
 
 facts! {
     /// How a build gets into its guest.
     Communicator {
-        /// How it talks with it.
-        communicator: Kind = kind,
         /// The account that provisioners run as.
         ssh_username: String = by(account),
         /// Its password, which answers keyboard-interactive too.
@@ -63,18 +52,6 @@ impl Communicator {
     pub fn user(&self) -> &str {
         self.ssh_username.as_deref().unwrap_or("root")
     }
-}
-
-fn kind(reader: &mut Reader<'_>, node: &Node) -> Option<Kind> {
-    let text = reader.public(node)?;
-    let why = match text.as_str() {
-        "ssh" => return Some(Kind::Ssh),
-        "none" => "communicator `none` cannot be used: visabuild itself prepares, seals and powers off guests over SSH",
-        "winrm" => "communicator `winrm` is not supported yet, only `ssh`",
-        _ => return one_of(&[("ssh", Kind::Ssh)])(reader, node),
-    };
-    reader.at(node.location(), why);
-    None
 }
 
 /// The name of an account or a host, which stands in command lines and messages.

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::fields::{Fields, Unsupported, entries, items, scalar};
+use super::fields::{Fields, entries, items, scalar};
+use super::keys::project::{CONFIG, DECLARATION};
 use super::nearest::suggestion;
 use super::problems::Problems;
 use super::yaml::{Entry, Node};
@@ -41,7 +42,7 @@ pub(super) fn read(root: &Path, node: &Node, problems: &mut Problems) -> Config 
     let Some(mut fields) = Fields::of(node, problems) else { return Config::default() };
     let templates = fields.required("templates", problems);
     let engine = fields.get("engine");
-    fields.finish(Unsupported::NONE, problems);
+    fields.finish_as(&CONFIG, problems);
     let engine = engine.and_then(|node| {
         let parsed = scalar(node, problems)?.parse();
         parsed.map_err(|message: String| problems.at(node.location(), message)).ok()
@@ -74,7 +75,7 @@ fn declaration(root: &Path, entry: &Entry, problems: &mut Problems) -> Option<De
         return Some(Declaration { faulty: true, ..declaration });
     };
     let (extends, packages) = (fields.get("extends"), fields.get("packages"));
-    fields.finish(Unsupported::NONE, problems);
+    fields.finish_as(&DECLARATION, problems);
 
     let packages = packages.and_then(|node| items(node, problems)).unwrap_or_default();
     declaration.packages = packages.iter().flat_map(|node| package(root, node, problems)).collect();

@@ -1,6 +1,7 @@
 //! `environment.yml`: a template's variables.
 
-use super::fields::{Fields, Unsupported, entries, scalar};
+use super::fields::{Fields, entries, scalar};
+use super::keys::project::ENVIRONMENT;
 use super::problems::Problems;
 use super::scalar::is_identifier;
 use super::yaml::{Entry, Node};
@@ -19,7 +20,7 @@ pub(super) struct Variable {
 pub(super) fn read(node: &Node, problems: &mut Problems) -> Vec<Variable> {
     let Some(mut fields) = Fields::of(node, problems) else { return Vec::new() };
     let environment = fields.get("environment");
-    fields.finish(Unsupported::NONE, problems);
+    fields.finish_as(&ENVIRONMENT, problems);
     let entries = environment.and_then(|node| entries(node, problems)).unwrap_or_default();
     entries.iter().filter_map(|entry| variable(entry, problems)).collect()
 }

@@ -38,6 +38,11 @@ pub(super) fn by<T>(parse: fn(&str) -> Result<T, Expected>) -> impl FnOnce(&mut 
     move |reader, node| reader.parse(node, parse)
 }
 
+/// The names of such values.
+pub(crate) fn names<T>(values: &[(&'static str, T)]) -> Vec<&'static str> {
+    values.iter().map(|(name, _)| *name).collect()
+}
+
 /// Reads one of the named values; which there are is told with what was found instead.
 pub(super) fn one_of<T: Copy>(names: &'static [(&'static str, T)]) -> impl FnOnce(&mut Reader<'_>, &Node) -> Option<T> {
     move |reader, node| {

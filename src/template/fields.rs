@@ -1,10 +1,11 @@
 //! Reading a YAML tree against what is known: keys, types and scalars.
 
 use super::Text;
+use super::keys::{Effect, Key, Refusal, Table};
 use super::nearest::{nearest, suggestion};
 use super::problems::Problems;
 use super::render::Context;
-use super::scalar::Expected;
+use super::scalar::{self, Expected};
 use super::yaml::{Content, Entry, Node};
 use crate::error::{Location, Problem};
 
@@ -14,25 +15,14 @@ pub(crate) struct Fields<'n> {
     node: &'n Node,
     entries: &'n [Entry],
     asked: Vec<&'static str>,
-}
-
-/// Keys that exist in Packer but not here.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Unsupported {
-    /// `Packer's qemu builder`.
-    pub(crate) whose: &'static str,
-    /// Separated by white space.
-    pub(crate) keys: &'static str,
-}
-
-impl Unsupported {
-    pub(crate) const NONE: Self = Self { whose: "", keys: "" };
+    /// Keys that were reported already.
+    reported: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
     /// The keys of `node`; anything but a mapping is reported.
     pub(crate) fn of(node: &'n Node, problems: &mut Problems) -> Option<Self> {
-        Some(Self { node, entries: entries(node, problems)?, asked: Vec::new() })
+        Some(Self { node, entries: entries(node, problems)?, asked: Vec::new(), reported: Vec::new() })
     }
 
     /// Where the mapping is.
@@ -54,6 +44,12 @@ impl<'n> Fields<'n> {
     pub(crate) fn entry(&mut self, key: &'static str) -> Option<&'n Entry> {
         self.asked.push(key);
         self.entries.iter().find(|entry| entry.key == key && !entry.value.is_null())
+    }
+
+    /// An entry that cannot be here, and is reported by whoever asks for it so.
+    pub(crate) fn misplaced(&mut self, key: &'static str) -> Option<&'n Entry> {
+        self.reported.push(key);
+        self.entries.iter().find(|entry| entry.key == key)
     }
 
     /// The value of `key`; its absence is reported.
@@ -87,31 +83,60 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// Reports the keys that nobody asked for.
-    pub(crate) fn finish(self, unsupported: Unsupported, problems: &mut Problems) {
-        for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
-            problems.add(self.unknown(entry, unsupported));
+    /// Reports the keys that nobody asked for, where no table says which there are.
+    pub(crate) fn finish(self, problems: &mut Problems) {
+        for entry in self.others() {
+            let problem = Problem::at(entry.location(), format!("unknown key `{}`", entry.key));
+            problems.add(match suggestion(&entry.key, self.asked.iter().copied()) {
+                Some(hint) => problem.hint(hint),
+                None => problem,
+            });
         }
     }
 
-    fn unknown(&self, entry: &Entry, unsupported: Unsupported) -> Problem {
-        let key = entry.key.as_str();
-        let Unsupported { whose, keys } = unsupported;
-        if keys.split_whitespace().any(|known| known == key) {
-            let message = format!("`{key}` is an option of {whose} that visabuild does not support yet");
-            return Problem::at(entry.location(), message);
+    /// Reports the keys that `table` does not have or refuses, and those that nobody asked for.
+    pub(crate) fn finish_as(self, table: &'static Table, problems: &mut Problems) {
+        debug_assert!(
+            self.asked.iter().all(|key| table.find(key).is_some_and(|(_, key)| key.is_taken())),
+            "asked for a key that the table `{}` does not have: {:?}",
+            table.name,
+            self.asked
+        );
+        for entry in self.others() {
+            problems.add(not_taken(entry, table));
         }
-        let problem = Problem::at(entry.location(), format!("unknown key `{key}`"));
-        if let Some(meant) = nearest(key, self.asked.iter().copied()) {
-            return problem.hint(format!("did you mean `{meant}`?"));
+    }
+
+    fn others(&self) -> impl Iterator<Item = &'n Entry> {
+        let settled = |key: &str| self.asked.contains(&key) || self.reported.contains(&key);
+        self.entries.iter().filter(move |entry| !settled(&entry.key))
+    }
+}
+
+/// Why a key that nobody asked for is not taken.
+fn not_taken(entry: &Entry, table: &'static Table) -> Problem {
+    let key = entry.key.as_str();
+    match table.find(key) {
+        Some((whose, Key { effect: Effect::Refused(Refusal { why, instead }), .. })) => {
+            let message = format!("`{key}` is an option of {whose} that visabuild does not have: {why}");
+            return Problem::at(entry.location(), message).hint(*instead);
         }
-        match nearest(key, keys.split_whitespace()) {
-            Some(meant) => problem.hint(format!("`{meant}` is an option of {whose}, not supported yet")),
-            None => match suggestion(key, self.asked.iter().copied()) {
-                Some(hint) => problem.hint(hint),
-                None => problem,
-            },
-        }
+        Some(_) => return Problem::at(entry.location(), format!("`{key}` belongs to something that is missing here")),
+        None => {}
+    }
+    let problem = Problem::at(entry.location(), format!("unknown key `{key}`"));
+    let taken = table.keys().filter(|(_, key)| key.is_taken()).map(|(_, key)| key.name);
+    let refused = table.keys().filter(|(_, key)| !key.is_taken());
+    if let Some(meant) = nearest(key, taken.clone()) {
+        return problem.hint(format!("did you mean `{meant}`?"));
+    }
+    if let Some(meant) = nearest(key, refused.clone().map(|(_, key)| key.name)) {
+        let whose = refused.clone().find(|(_, key)| key.name == meant).map_or("", |(whose, _)| whose);
+        return problem.hint(format!("`{meant}` is an option of {whose} that visabuild does not have"));
+    }
+    match suggestion(key, taken) {
+        Some(hint) => problem.hint(hint),
+        None => problem,
     }
 }
 
@@ -216,6 +241,36 @@ impl Reader<'_> {
             None => Some(None),
             Some(node) => read(self, node).map(Some),
         }
+    }
+
+    /// Reads the keys of `table` on which nothing depends, and those that can have one value only.
+    pub(crate) fn settle(&mut self, fields: &mut Fields<'_>, table: &'static Table) -> Option<()> {
+        let mut good = true;
+        for (_, key) in table.keys() {
+            let read = match key.effect {
+                Effect::Works | Effect::Refused(_) => Some(Some(())),
+                Effect::Ignored => self.optional(fields.get(key.name), |reader, node| reader.public(node).map(drop)),
+                Effect::Fixed { value, refusal, .. } => {
+                    self.optional(fields.get(key.name), |reader, node| reader.only(node, key.name, value, refusal))
+                }
+            };
+            good &= read.is_some();
+        }
+        good.then_some(())
+    }
+
+    /// A key that can have this value only.
+    fn only(&mut self, node: &Node, key: &str, value: &str, Refusal { why, instead }: Refusal) -> Option<()> {
+        let text = self.public(node)?;
+        let same = match scalar::boolean(value) {
+            Ok(value) => scalar::boolean(&text).ok() == Some(value),
+            Err(_) => text == value,
+        };
+        if !same {
+            let message = format!("`{key}` can only be `{value}` here, not `{text}`: {why}");
+            self.problems.add(Problem::at(node.location(), message).hint(instead));
+        }
+        same.then_some(())
     }
 
     pub(crate) fn at(&mut self, location: Location, message: impl Into<String>) {

@@ -49,10 +49,9 @@ facts! {
         /// How the host caches the disks.
         disk_cache: Cache = one_of(&CACHES),
         /// Whether what the guest gives up is given back to the host.
-        disk_discard: bool = one_of(&[("unmap", true), ("ignore", false)]),
+        disk_discard: bool = one_of(&DISCARD),
         /// What becomes of zeroes that the guest writes.
-        disk_detect_zeroes: DetectZeroes =
-            one_of(&[("off", DetectZeroes::Off), ("on", DetectZeroes::On), ("unmap", DetectZeroes::Unmap)]),
+        disk_detect_zeroes: DetectZeroes = one_of(&ZEROES),
         /// What CD drives are attached to.
         cdrom_interface: Interface = one_of(&INTERFACES),
     }
@@ -78,7 +77,7 @@ facts! {
         /// TPM 1.2 instead of 2.0.
         use_tpm1: bool = by(scalar::boolean),
         /// QEMU's device for it.
-        tpm_device_type: &'static str = one_of(&[("tpm-tis", "tpm-tis"), ("tpm-crb", "tpm-crb")]),
+        tpm_device_type: &'static str = one_of(&TPM),
     }
 }
 
@@ -121,14 +120,6 @@ pub struct Hardware {
 
 impl Hardware {
     pub(super) fn read(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Self> {
-        // Its result is no part of a build's anyway: the variables stay in the working folder.
-        let dropped = reader.optional(fields.get("efi_drop_efivars"), by(scalar::boolean));
-        let bridge = fields.entry("net_bridge");
-        if let Some(bridge) = bridge {
-            let message = "`net_bridge` cannot be used: a guest of a build is never on a network of the site";
-            let hint = "drop it; QEMU's own network takes the guest everywhere that this host gets to";
-            reader.problems.add(Problem::at(bridge.location(), message).hint(hint));
-        }
         let vnc_ports = fields.get("vnc_port_max");
         let (board, disks) = (Board::read(reader, fields), Disks::read(reader, fields));
         let (firmware, screen) = (Firmware::read(reader, fields), Screen::read(reader, fields));
@@ -139,8 +130,6 @@ impl Hardware {
             reader.at(node.location(), format!("`vnc_port_max` ({last}) is below `vnc_port_min` ({first})"));
             return None;
         }
-        dropped?;
-        bridge.is_none().then_some(())?;
         Some(Self { board: board?, disks: disks?, firmware: firmware?, screen: screen? })
     }
 
@@ -167,7 +156,7 @@ impl Firmware {
     }
 }
 
-const INTERFACES: [(&str, Interface); 5] = [
+pub(super) const INTERFACES: [(&str, Interface); 5] = [
     ("virtio", Interface::Virtio),
     ("virtio-scsi", Interface::VirtioScsi),
     ("ide", Interface::Ide),
@@ -175,7 +164,7 @@ const INTERFACES: [(&str, Interface); 5] = [
     ("scsi", Interface::Scsi),
 ];
 
-const CACHES: [(&str, Cache); 5] = [
+pub(super) const CACHES: [(&str, Cache); 5] = [
     ("writeback", Cache::Writeback),
     ("writethrough", Cache::Writethrough),
     ("none", Cache::None),
@@ -183,8 +172,15 @@ const CACHES: [(&str, Cache); 5] = [
     ("directsync", Cache::Directsync),
 ];
 
+pub(super) const DISCARD: [(&str, bool); 2] = [("unmap", true), ("ignore", false)];
+
+pub(super) const ZEROES: [(&str, DetectZeroes); 3] =
+    [("off", DetectZeroes::Off), ("on", DetectZeroes::On), ("unmap", DetectZeroes::Unmap)];
+
+pub(super) const TPM: [(&str, &str); 2] = [("tpm-tis", "tpm-tis"), ("tpm-crb", "tpm-crb")];
+
 /// qemu(1), `-vga`, of x86.
-const VGA: [(&str, &str); 6] = [
+pub(super) const VGA: [(&str, &str); 6] = [
     ("std", "std"),
     ("cirrus", "cirrus"),
     ("vmware", "vmware"),
@@ -238,6 +234,11 @@ fn machine_type(text: &str) -> Result<String, Expected> {
         return Ok(text.to_owned());
     }
     Err(Expected { what: "a machine of QEMU's", hint: "write `q35`, `pc`, or one with its version, like `pc-q35-9.2`" })
+}
+
+/// Names of network devices, Packer's own among them.
+pub(super) fn network_devices() -> Vec<&'static str> {
+    NETWORK.iter().copied().chain(["virtio"]).collect()
 }
 
 fn net_device(reader: &mut Reader<'_>, node: &Node) -> Option<String> {

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::answers::{self, AnswerFile, Volume};
 use super::fields::{Fields, Reader};
+use super::keys::builder::INSTALLER;
 use super::paths::{Search, Want};
 use super::remote::{INITRD, ISO, KERNEL, Remote, remote};
 use super::yaml::Node;
@@ -24,46 +25,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// Disk of an installed template that does not say, as in Packer's qemu builder, bytes.
 const DISK_SIZE: u64 = 40960 << 20;
-
-/// Keys that mean nothing where nothing is installed.
-pub(super) const KEYS: [&str; 36] = [
-    "iso_urls",
-    "kernel",
-    "kernel_urls",
-    "initrd",
-    "initrd_urls",
-    "kernel_checksum",
-    "kernel_checksum_keyring",
-    "kernel_checksum_signature",
-    "initrd_checksum",
-    "initrd_checksum_keyring",
-    "initrd_checksum_signature",
-    "iso_checksum_keyring",
-    "iso_checksum_signature",
-    "cmdline",
-    "package",
-    "package_version",
-    "initrd_files",
-    "initrd_content",
-    "initrd_append",
-    "boot_command",
-    "boot_key_interval",
-    "boot_keygroup_interval",
-    "boot_read_back",
-    "http_directory",
-    "http_content",
-    "cd_files",
-    "cd_content",
-    "cd_label",
-    "floppy_files",
-    "floppy_dirs",
-    "floppy_content",
-    "floppy_label",
-    "iso_target_path",
-    "iso_target_extension",
-    "install_timeout",
-    "exclude_components",
-];
 
 /// How a first disk is installed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -241,23 +202,16 @@ pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Sea
     let iso = remote(reader, &mut fields, &ISO, search);
     let disk_image = fields.get("disk_image");
     let kernel = kernel(reader, &mut fields, search);
-    let (command, typing) = (fields.get("boot_command"), typing(reader, &mut fields));
+    let (command, typing) = (command(reader, &mut fields, search), typing(reader, &mut fields));
     let http = answers::http(reader, &mut fields, search);
     let cd = answers::volume(reader, &mut fields, &answers::CD, (search, http.as_ref()));
     let floppy = answers::volume(reader, &mut fields, &answers::FLOPPY, (search, http.as_ref()));
     let timeout = fields.get("install_timeout");
-    let format = fields.get("format");
-    let (machine, arguments) = (machine::machine(reader, &mut fields), fields.get("qemuargs"));
-    // The command line says where results go and what runs the guest.
-    let unused = ["output_directory", "vm_name", "accelerator", "iso_target_path", "iso_target_extension"]
-        .map(|key| fields.get(key));
-    fields.finish(super::builder::QEMU, reader.problems);
+    let (machine, arguments) = (machine::machine(reader, &mut fields, &INSTALLER), fields.get("qemuargs"));
+    fields.finish_as(&INSTALLER, reader.problems);
 
-    let unused = unused.map(|node| reader.optional(node, Reader::public));
-    let format = super::builder::format(reader, format);
     let disk_image = reader.optional(disk_image, |reader, node| reader.parse(node, scalar::boolean));
     let timeout = reader.optional(timeout, |reader, node| reader.parse(node, scalar::duration));
-    let command = reader.optional(command, |reader, node| boot_command(reader, node, search));
     let (iso, kernel, mut machine) = (iso?, kernel?, machine?);
     let disk_image = disk_image?.unwrap_or_default();
     let (boot_command, pictures) = command?.unwrap_or_default();
@@ -290,8 +244,6 @@ pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Sea
         unused.iter().all(|(_, given)| !given).then_some(())?;
         super::builder::refuse_port(reader, arguments, &machine, "nothing is installed here")?;
     }
-    format?;
-    unused.iter().all(Option::is_some).then_some(())?;
     Some(Installer {
         iso,
         disk_image,
@@ -424,9 +376,39 @@ fn command_line(reader: &mut Reader<'_>, node: &Node) -> Option<Text> {
     Some(Text::new(masked, line, text.secrets().clone()))
 }
 
-fn boot_command(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<(Vec<String>, std::path::PathBuf)> {
+/// `boot_command`, or `boot_steps`: rows of a command and what it does.
+fn command(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
+    search: &Search,
+) -> Option<Option<(Vec<String>, std::path::PathBuf)>> {
+    let (command, steps) = (fields.get("boot_command"), fields.entry("boot_steps"));
+    match (command, steps) {
+        (Some(_), Some(steps)) => {
+            reader.at(steps.location(), "`boot_steps` cannot stand beside `boot_command`");
+            None
+        }
+        (Some(command), None) => {
+            let strings = reader.list(command, Reader::public)?;
+            boot_command(reader, command, strings, search).map(Some)
+        }
+        (None, Some(steps)) => {
+            let rows = reader.list(&steps.value, |reader, row| reader.some(row, Reader::public))?;
+            let strings = rows.into_iter().filter_map(|row| row.into_iter().next()).collect();
+            boot_command(reader, &steps.value, strings, search).map(Some)
+        }
+        (None, None) => Some(None),
+    }
+}
+
+/// Parses `strings`, one of each item of `node`.
+fn boot_command(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    strings: Vec<String>,
+    search: &Search,
+) -> Option<(Vec<String>, std::path::PathBuf)> {
     let items = super::fields::items(node, reader.problems)?;
-    let strings = reader.list(node, Reader::public)?;
     let command = match BootCommand::parse(&strings) {
         Ok(command) => command,
         Err(faults) => {
@@ -451,13 +433,19 @@ fn typing(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Typing> {
     let mut interval =
         |node| reader.optional(node, |reader: &mut Reader<'_>, node| reader.parse(node, scalar::duration));
     let (key, group) = (interval(key), interval(group));
-    // Packer's `-1s` means not to wait at all.
-    let wait = reader.optional(wait, |reader, node| match reader.public(node)?.trim() {
-        negative if negative.starts_with('-') => Some(Duration::ZERO),
-        _ => reader.parse(node, scalar::duration).filter(|wait| *wait <= LONGEST_WAIT).or_else(|| {
-            reader.at(node.location(), "`boot_wait` is at most an hour");
-            None
-        }),
-    });
+    let wait = reader.optional(wait, boot_wait);
     Some(Typing { wait: wait?, key_interval: key?, group_interval: group?, read_back: read_back? })
+}
+
+/// Packer's `-1s` means not to wait at all.
+pub(super) fn boot_wait(reader: &mut Reader<'_>, node: &Node) -> Option<Duration> {
+    if reader.public(node)?.trim().starts_with('-') {
+        return Some(Duration::ZERO);
+    }
+    let wait = reader.parse(node, scalar::duration)?;
+    if wait > LONGEST_WAIT {
+        reader.at(node.location(), "`boot_wait` is at most an hour");
+        return None;
+    }
+    Some(wait)
 }

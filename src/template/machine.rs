@@ -3,14 +3,23 @@
 use super::communicator::Communicator;
 use super::fields::{Fields, Reader};
 use super::hardware::Hardware;
+use super::keys::Table;
 use super::{Machine, scalar};
 
-/// What both builders may say about their machine. `name` is checked, but the template's name decides.
-pub(super) fn machine(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Machine> {
+/// What builders may say about their machine, and what of `table` has no effect or one value only. `name` is checked,
+/// but the template's name decides.
+pub(super) fn machine(reader: &mut Reader<'_>, fields: &mut Fields<'_>, table: &'static Table) -> Option<Machine> {
+    let settled = reader.settle(fields, table);
     let name = fields.get("name");
     let (memory, cpus, disk_size) = (fields.get("memory"), fields.get("cpus"), fields.get("disk_size"));
     let (cpu_model, idle_timeout) = (fields.get("cpu_model"), fields.get("idle_timeout"));
-    let (ssh_timeout, shutdown_timeout) = (fields.get("ssh_timeout"), fields.get("shutdown_timeout"));
+    let (ssh_timeout, old_ssh_timeout) = (fields.get("ssh_timeout"), fields.entry("ssh_wait_timeout"));
+    let shutdown_timeout = fields.get("shutdown_timeout");
+    let twice = old_ssh_timeout.filter(|_| ssh_timeout.is_some());
+    if let Some(old) = twice {
+        reader.at(old.location(), "`ssh_wait_timeout` is the old name of `ssh_timeout`, and cannot stand beside it");
+    }
+    let ssh_timeout = ssh_timeout.or(old_ssh_timeout.map(|entry| &entry.value));
 
     let name = reader.optional(name, Reader::public);
     let memory = reader.optional(memory, |reader, node| reader.parse(node, scalar::count));
@@ -23,6 +32,8 @@ pub(super) fn machine(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Optio
     let hardware = Hardware::read(reader, fields);
     let communicator = Communicator::read(reader, fields);
     name?;
+    settled?;
+    twice.is_none().then_some(())?;
     Some(Machine {
         memory: memory?,
         cpus: cpus?,

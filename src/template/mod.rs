@@ -26,6 +26,7 @@ pub use cache_rule::CacheRule;
 pub use communicator::Communicator;
 pub use hardware::Hardware;
 pub use installer::{Installer, Kernel, KernelSource, PACKAGES_FILE};
+pub use options::options_page;
 pub use project::{Project, load};
 pub use remote::Remote;
 pub use resolve::resolve;
@@ -43,8 +44,10 @@ pub(crate) mod fields;
 pub mod hardware;
 mod installer;
 mod jinja;
+pub(crate) mod keys;
 mod machine;
 pub(crate) mod nearest;
+mod options;
 mod paths;
 pub(crate) mod problems;
 mod project;
@@ -54,6 +57,7 @@ mod remote;
 mod render;
 mod resolve;
 pub(crate) mod scalar;
+pub mod schema;
 mod seal;
 mod verification;
 pub(crate) mod yaml;
@@ -315,9 +319,12 @@ pub struct Provisioner {
     /// Wait this long before it starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause_before: Option<Duration>,
-    /// Give up after this long.
+    /// Give an attempt up after this long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// Further attempts where it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
     /// What its result depends on beside all this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheRule>,
@@ -345,10 +352,19 @@ pub struct Shell {
     pub inline_shebang: String,
     /// `KEY=VALUE`, in the order given.
     pub environment_vars: Vec<(String, Text)>,
-    /// Command line with `{{ .Path }}` and `{{ .Vars }}`.
+    /// Command line with `{{ .Path }}`, and `{{ .Vars }}` or `{{ .EnvVarFile }}`.
     pub execute_command: Text,
     /// Folder in the guest for scripts.
     pub remote_folder: String,
+    /// Name of the script in the guest; a new one each time if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_file: Option<String>,
+    /// Whole path of the script in the guest, over the two before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_path: Option<String>,
+    /// The script stays in the guest.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skip_clean: bool,
     /// The command may end the connection (a reboot).
     pub expect_disconnect: bool,
     /// Exit codes that mean success.

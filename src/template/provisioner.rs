@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::fields::{Fields, Reader, Unsupported, items};
+use super::fields::{Fields, Reader, items};
+use super::keys::Table;
+use super::keys::provisioner::{FILE, SHELL};
 use super::nearest::suggestion;
 use super::paths::{Search, Want};
 use super::scalar;
@@ -47,7 +49,8 @@ fn one(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<Provisio
     let mut fields = Fields::of(node, reader.problems)?;
     let type_node = fields.required("type", reader.problems)?;
     let kind = reader.public(type_node)?;
-    let common = common(reader, &mut fields);
+    let table = if kind == "file" { &FILE } else { &SHELL };
+    let common = common(reader, &mut fields, table);
     let (label, action) = match kind.as_str() {
         "shell" => shell::read(reader, fields, search).map(|(label, shell)| (label, Action::Shell(shell))),
         "file" => file(reader, fields, search).map(|copy| (copy.destination.masked().to_owned(), Action::File(copy))),
@@ -56,9 +59,9 @@ fn one(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<Provisio
             None
         }
     }?;
-    let Common { name, pause_before, timeout, cache } = common?;
+    let Common { name, pause_before, timeout, max_retries, cache } = common?;
     let label = name.unwrap_or(label);
-    Some(Provisioner { label, action, pause_before, timeout, cache, location: node.location() })
+    Some(Provisioner { label, action, pause_before, timeout, max_retries, cache, location: node.location() })
 }
 
 fn unknown(node: &Node, kind: &str) -> Problem {
@@ -78,21 +81,26 @@ struct Common {
     name: Option<String>,
     pause_before: Option<Duration>,
     timeout: Option<Duration>,
+    max_retries: Option<u32>,
     cache: Option<CacheRule>,
 }
 
-fn common(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Common> {
+fn common(reader: &mut Reader<'_>, fields: &mut Fields<'_>, table: &'static Table) -> Option<Common> {
+    let settled = reader.settle(fields, table);
     let (name, pause, timeout) = (fields.get("name"), fields.get("pause_before"), fields.get("timeout"));
-    let cache = fields.get("cache");
+    let (max_retries, cache) = (fields.get("max_retries"), fields.get("cache"));
     let name = reader.optional(name, Reader::text);
     let pause_before = reader.optional(pause, |reader, node| reader.parse(node, scalar::duration));
     let timeout = reader.optional(timeout, |reader, node| reader.parse(node, scalar::duration));
+    let max_retries = reader.optional(max_retries, |reader, node| reader.parse(node, scalar::retries));
     let now = reader.context.now;
     let cache = reader.optional(cache, |reader, node| cache_rule::read(reader, node, now));
     let name = name?.map(|name| shortened(name.masked())).filter(|name| !name.is_empty());
     // Packer reads a timeout of zero as none.
     let timeout = timeout?.filter(|timeout| !timeout.is_zero());
-    Some(Common { name, pause_before: pause_before?, timeout, cache: cache? })
+    settled?;
+    let max_retries = max_retries?.filter(|retries| *retries > 0);
+    Some(Common { name, pause_before: pause_before?, timeout, max_retries, cache: cache? })
 }
 
 /// The first line with something in it, cut to a label's length.
@@ -107,9 +115,8 @@ fn shortened(text: &str) -> String {
 fn file(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Search) -> Option<FileCopy> {
     let source = fields.one_of(&["source", "sources", "content"], reader.problems);
     let destination = fields.required("destination", reader.problems);
-    let (mode, direction, generated) = (fields.get("mode"), fields.get("direction"), fields.get("generated"));
-    let whose = "Packer's file provisioner";
-    fields.finish(Unsupported { whose, keys: "only except max_retries continue_on_error override" }, reader.problems);
+    let (mode, generated) = (fields.get("mode"), fields.get("generated"));
+    fields.finish_as(&FILE, reader.problems);
 
     let generated = reader.optional(generated, |reader, node| reader.parse(node, scalar::boolean));
     let want = if generated.flatten() == Some(true) { Want::Generated } else { Want::Any };
@@ -127,22 +134,8 @@ fn file(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Search) -> Opt
         Some(destination)
     });
     let mode = reader.optional(mode, |reader, node| reader.parse(node, scalar::mode));
-    let direction = reader.optional(direction, self::direction);
     generated?;
-    direction?;
     Some(FileCopy { source: source?, destination: destination?, mode: mode? })
-}
-
-fn direction(reader: &mut Reader<'_>, node: &Node) -> Option<()> {
-    match reader.public(node)?.as_str() {
-        "upload" => return Some(()),
-        "download" => reader.at(node.location(), "direction `download` is not supported yet"),
-        other => {
-            let problem = Problem::at(node.location(), format!("unknown direction `{other}`"));
-            reader.problems.add(problem.hint("only `upload` is known here"));
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::alternatives::{self, AUTO, Alternatives};
 use super::config::Declaration;
-use super::fields::{Fields, Reader, Unsupported, entries, items, scalar};
+use super::fields::{Fields, Reader, entries, items, scalar};
+use super::keys::project::{MANIFEST, PACKAGE, PACKER};
 use super::nearest::suggestion;
 use super::paths::Search;
 use super::problems::Problems;
@@ -183,7 +184,7 @@ impl<'a> Resolver<'a> {
         let mut fields = Fields::of(node, problems)?;
         let (packer, seal, alternatives) = (fields.get("packer"), fields.get("seal"), fields.get("alternatives"));
         let verify = fields.get("verify");
-        fields.finish(Unsupported::NONE, problems);
+        fields.finish_as(&MANIFEST, problems);
         let mut sections = Sections { seal, alternatives, verify, ..Sections::default() };
         if let Some(packer) = packer {
             let mut fields = Fields::of(packer, problems)?;
@@ -192,7 +193,7 @@ impl<'a> Resolver<'a> {
             sections.builders = fields.get("builders");
             sections.provisioners = fields.get("provisioners");
             sections.post_processors = [fields.get("post-processors"), fields.get("postprocessors")];
-            fields.finish(Unsupported::NONE, problems);
+            fields.finish_as(&PACKER, problems);
         }
         Some(sections)
     }
@@ -328,6 +329,6 @@ fn post_processors(reader: &mut Reader<'_>, node: &Node) {
 fn package(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Vec<Provisioner> {
     let Some(mut fields) = Fields::of(node, reader.problems) else { return Vec::new() };
     let provisioners = fields.get("provisioners");
-    fields.finish(Unsupported::NONE, reader.problems);
+    fields.finish_as(&PACKAGE, reader.problems);
     provisioners.map(|node| provisioner::read(reader, node, search)).unwrap_or_default()
 }

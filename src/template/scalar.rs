@@ -30,6 +30,13 @@ pub(crate) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, Expected> {
     T::try_from(number).map_err(|_| expected)
 }
 
+/// How often something is tried again.
+pub(crate) fn retries(text: &str) -> Result<u32, Expected> {
+    text.trim()
+        .parse()
+        .map_err(|_| Expected { what: "a whole number", hint: "write how many further attempts, like `3`" })
+}
+
 /// An exit code.
 pub(crate) fn exit_code(text: &str) -> Result<u32, Expected> {
     let expected = Expected { what: "an exit code", hint: "write a number from 0 to 255" };

@@ -1,6 +1,7 @@
 //! `seal`: what is done only on the overlay that becomes the image.
 
-use super::fields::{Fields, Reader, Unsupported};
+use super::fields::{Fields, Reader};
+use super::keys::project::SEAL;
 use super::paths::Search;
 use super::yaml::Node;
 use super::{Seal, provisioner};
@@ -13,7 +14,7 @@ pub(super) fn add(reader: &mut Reader<'_>, node: &Node, search: &Search, seal: &
     let root_password = fields.get("root_password");
     let ca_certificates = fields.get("ca_certificates");
     let provisioners = fields.get("provisioners");
-    fields.finish(Unsupported::NONE, reader.problems);
+    fields.finish_as(&SEAL, reader.problems);
 
     if let Some(password) = root_password.and_then(|node| reader.text(node)) {
         // An empty one says that root stays locked.

@@ -1,7 +1,8 @@
 //! `verify`: which contract the image of a template must keep.
 
 use super::Verification;
-use super::fields::{Fields, Reader, Unsupported};
+use super::fields::{Fields, Reader};
+use super::keys::project::VERIFY;
 use super::paths::{Search, Want};
 use super::yaml::Node;
 
@@ -10,7 +11,7 @@ use super::yaml::Node;
 pub(super) fn add(reader: &mut Reader<'_>, node: &Node, search: &Search, verification: &mut Option<Verification>) {
     let Some(mut fields) = Fields::of(node, reader.problems) else { return };
     let (contract, require, skip) = (fields.get("contract"), fields.get("require"), fields.get("skip"));
-    fields.finish(Unsupported::NONE, reader.problems);
+    fields.finish_as(&VERIFY, reader.problems);
 
     let contract = contract.and_then(|node| contract_name(reader, node, search));
     let mut list = |node: Option<&Node>| node.and_then(|node| reader.list(node, Reader::public)).unwrap_or_default();

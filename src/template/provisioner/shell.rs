@@ -2,7 +2,8 @@
 
 use super::shortened;
 use crate::error::Problem;
-use crate::template::fields::{Fields, Reader, Unsupported, entries};
+use crate::template::fields::{Fields, Reader, entries};
+use crate::template::keys::provisioner::SHELL;
 use crate::template::nearest::suggestion;
 use crate::template::paths::{Search, Want};
 use crate::template::render::is_go_variable;
@@ -14,26 +15,34 @@ const EXECUTE_COMMAND: &str = "chmod +x {{ .Path }}; {{ .Vars }} {{ .Path }}";
 const INLINE_SHEBANG: &str = "/bin/sh -e";
 const REMOTE_FOLDER: &str = "/tmp";
 
-/// What `execute_command` may use.
-const VARIABLES: [&str; 2] = ["Path", "Vars"];
+/// The same with the variables in a file.
+const EXECUTE_WITH_FILE: &str = "chmod +x {{ .Path }}; . {{ .EnvVarFile }} && {{ .Path }}";
+
+/// What `execute_command` may use, and with `use_env_var_file` a third.
+const VARIABLES: [&str; 3] = ["Path", "Vars", FILE];
+const FILE: &str = "EnvVarFile";
 
 /// Reads the rest of a shell provisioner; also returns a label made of what it runs.
 pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Search) -> Option<(String, Shell)> {
     let source = fields.one_of(&["inline", "script", "scripts"], reader.problems);
     let inline_shebang = fields.get("inline_shebang");
     let (environment_vars, env) = (fields.get("environment_vars"), fields.get("env"));
-    let (execute_command, remote_folder) = (fields.get("execute_command"), fields.get("remote_folder"));
+    let (execute_command, in_file) = (fields.get("execute_command"), fields.get("use_env_var_file"));
+    let remote = ["remote_folder", "remote_file", "remote_path"].map(|key| fields.get(key));
+    let skip_clean = fields.get("skip_clean");
     let (expect_disconnect, binary) = (fields.get("expect_disconnect"), fields.get("binary"));
     let (valid_exit_codes, pause_after) = (fields.get("valid_exit_codes"), fields.get("pause_after"));
-    let keys = "env_var_format use_env_var_file remote_file remote_path start_retry_timeout skip_clean \
-                only except max_retries continue_on_error override";
-    fields.finish(Unsupported { whose: "Packer's shell provisioner", keys }, reader.problems);
+    fields.finish_as(&SHELL, reader.problems);
 
     let source = source.and_then(|(key, node)| self::source(reader, key, node, search));
     let inline_shebang = reader.optional(inline_shebang, Reader::public);
     let environment_vars = environment(reader, environment_vars, env);
-    let execute_command = reader.optional(execute_command, self::execute_command);
-    let remote_folder = reader.optional(remote_folder, Reader::public);
+    let in_file = reader.optional(in_file, |reader, node| reader.parse(node, scalar::boolean));
+    let with_file = in_file.flatten().unwrap_or(false);
+    let execute_command =
+        reader.optional(execute_command, |reader, node| self::execute_command(reader, node, with_file));
+    let [remote_folder, remote_file, remote_path] = remote.map(|node| reader.optional(node, Reader::public));
+    let skip_clean = reader.optional(skip_clean, |reader, node| reader.parse(node, scalar::boolean));
     let expect_disconnect = reader.optional(expect_disconnect, |reader, node| reader.parse(node, scalar::boolean));
     let valid_exit_codes = reader.optional(valid_exit_codes, |reader, node| {
         reader.some(node, |reader, node| reader.parse(node, scalar::exit_code))
@@ -41,6 +50,7 @@ pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Sea
     let pause_after = reader.optional(pause_after, |reader, node| reader.parse(node, scalar::duration));
     let binary = reader.optional(binary, |reader, node| reader.parse(node, scalar::boolean));
 
+    in_file?;
     let mut source = source?;
     let label = label(&source);
     let shebang = inline_shebang?.or_else(|| own_shebang(&mut source)).unwrap_or_else(|| INLINE_SHEBANG.to_owned());
@@ -48,8 +58,12 @@ pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Sea
         source,
         inline_shebang: shebang.trim_start_matches("#!").trim().to_owned(),
         environment_vars: environment_vars?,
-        execute_command: execute_command?.unwrap_or_else(|| EXECUTE_COMMAND.into()),
+        execute_command: execute_command?
+            .unwrap_or_else(|| if with_file { EXECUTE_WITH_FILE } else { EXECUTE_COMMAND }.into()),
         remote_folder: remote_folder?.unwrap_or_else(|| REMOTE_FOLDER.to_owned()),
+        remote_file: remote_file?.filter(|name| !name.is_empty()),
+        remote_path: remote_path?.filter(|path| !path.is_empty()),
+        skip_clean: skip_clean?.unwrap_or(false),
         expect_disconnect: expect_disconnect?.unwrap_or(false),
         valid_exit_codes: valid_exit_codes?.unwrap_or_else(|| vec![0]),
         pause_after: pause_after?,
@@ -136,18 +150,20 @@ fn assignment(reader: &mut Reader<'_>, node: &Node) -> Option<(String, Text)> {
     Some((name.to_owned(), Text::new(masked.to_owned(), plain.to_owned(), text.secrets().clone())))
 }
 
-/// A command line with `{{ .Path }}` and `{{ .Vars }}`, in this spelling.
-fn execute_command(reader: &mut Reader<'_>, node: &Node) -> Option<Text> {
+/// A command line with `{{ .Path }}` and `{{ .Vars }}` or `{{ .EnvVarFile }}`, in this spelling.
+fn execute_command(reader: &mut Reader<'_>, node: &Node, with_file: bool) -> Option<Text> {
+    let known = if with_file { &VARIABLES[..] } else { &VARIABLES[..2] };
     let text = reader.text(node)?;
     let (masked, used) = normalised(text.masked());
-    for name in used.iter().filter(|name| !VARIABLES.contains(&name.as_str())) {
+    for name in used.iter().filter(|name| !known.contains(&name.as_str())) {
         let problem = Problem::at(node.location(), format!("`execute_command` has no variable `{{{{ .{name} }}}}`"));
-        reader.problems.add(match suggestion(name, VARIABLES) {
+        reader.problems.add(match suggestion(name, known.iter().copied()) {
+            _ if name == FILE => problem.hint("it needs `use_env_var_file: true`"),
             Some(hint) => problem.hint(hint),
             None => problem,
         });
     }
-    if used.iter().any(|name| !VARIABLES.contains(&name.as_str())) {
+    if used.iter().any(|name| !known.contains(&name.as_str())) {
         return None;
     }
     if !used.iter().any(|name| name == "Path") {

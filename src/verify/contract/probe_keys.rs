@@ -4,7 +4,7 @@ use super::probe::{Expect, Login, PamResult, Picture, Presence, Probe, Token, Wh
 use super::read::{Reader, number, port};
 use super::{Level, variables};
 use crate::error::Problem;
-use crate::template::fields::{Fields, Unsupported};
+use crate::template::fields::Fields;
 use crate::template::nearest::suggestion;
 use crate::template::scalar::{Expected, duration, exit_code, mode};
 use crate::template::yaml::Node;
@@ -48,7 +48,7 @@ pub(super) fn probe(reader: &mut Reader, node: &Node, level: Level, known: &[&st
     let mut fields = Fields::of(node, &mut reader.problems)?;
     let Some((kind, value)) = fields.one_of(&KINDS, &mut reader.problems) else {
         // A slip in its name is told with what was meant.
-        fields.finish(Unsupported::NONE, &mut reader.problems);
+        fields.finish(&mut reader.problems);
         return None;
     };
     if (level == Level::Static) != STATIC.contains(&kind) && kind != "file" {
@@ -60,7 +60,7 @@ pub(super) fn probe(reader: &mut Reader, node: &Node, level: Level, known: &[&st
     }
     let within = fields.get("within");
     let what = what(reader, kind, value, &mut fields, level);
-    fields.finish(Unsupported::NONE, &mut reader.problems);
+    fields.finish(&mut reader.problems);
     let within = within.and_then(|node| reader.parse(node, duration));
     let what = what?;
     for text in what.texts() {

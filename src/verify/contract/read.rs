@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::probe_keys;
 use super::{Boot, Check, Component, Contract, DataSource, Level, Port, variables};
 use crate::error::{Error, Kind, Problem, Result};
-use crate::template::fields::{Fields, Unsupported, entries, items, scalar};
+use crate::template::fields::{Fields, entries, items, scalar};
 use crate::template::nearest::suggestion;
 use crate::template::problems::Problems;
 use crate::template::scalar::{Expected, boolean, duration};
@@ -107,7 +107,7 @@ fn contract(reader: &mut Reader, node: &Node, sha256: String) -> Option<Contract
     let (ports, components) = (fields.get("ports"), fields.get("components"));
     let boots = fields.get("boots");
     let checks = fields.required("checks", &mut reader.problems);
-    fields.finish(Unsupported::NONE, &mut reader.problems);
+    fields.finish(&mut reader.problems);
 
     let components = self::components(reader, components);
     let mut contract = Contract {
@@ -145,7 +145,7 @@ fn ports(reader: &mut Reader, node: Option<&Node>, components: &[Component]) -> 
         let Some(mut fields) = Fields::of(&entry.value, &mut reader.problems) else { continue };
         let name = fields.required("name", &mut reader.problems);
         let (greeting, component) = (fields.get("greeting"), fields.get("component"));
-        fields.finish(Unsupported::NONE, &mut reader.problems);
+        fields.finish(&mut reader.problems);
         let component = component.and_then(|node| component_index(reader, node, components));
         ports.push(Port {
             port: number,
@@ -178,7 +178,7 @@ fn boot(reader: &mut Reader, name: &str, node: &Node) -> Option<Boot> {
     let source = fields.required("source", &mut reader.problems);
     let (network, user_data) = (fields.get("network"), fields.get("user_data"));
     let (metadata, patience) = (fields.get("metadata"), fields.get("patience"));
-    fields.finish(Unsupported::NONE, &mut reader.problems);
+    fields.finish(&mut reader.problems);
     let sources = [("config-drive", DataSource::ConfigDrive), ("nocloud", DataSource::NoCloud)];
     Some(Boot {
         name: name.to_owned(),
@@ -199,7 +199,7 @@ fn check(reader: &mut Reader, node: &Node, contract: &Contract) -> Option<Check>
     let (boot, component, look) = (fields.get("boot"), fields.get("component"), fields.get("look"));
     let after = fields.get("after");
     let probes = fields.required("probes", &mut reader.problems);
-    fields.finish(Unsupported::NONE, &mut reader.problems);
+    fields.finish(&mut reader.problems);
 
     let levels = [("static", Level::Static), ("boot", Level::Boot), ("net", Level::Net), ("life", Level::Life)];
     let level = level.and_then(|node| reader.word(node, &levels));
