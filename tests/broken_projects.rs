@@ -451,8 +451,8 @@ fn keys_that_belong_to_something_else() {
     let medium = "type: qemu, iso_url: /x, iso_checksum: none, boot_wait: 2h";
     let builder = format!("packer:\n  builders:\n    - {{{medium}, boot_command: [a], boot_steps: [[b, c]]}}\n");
     Broken::project(&[(BASE, &builder)]).says(&[
-        "templates/base/manifest.yml:3:63: `boot_wait` is at most an hour",
-        "templates/base/manifest.yml:3:86: `boot_steps` cannot stand beside `boot_command`",
+        "templates/base/manifest.yml:3:64: `boot_wait` is at most an hour",
+        "templates/base/manifest.yml:3:87: `boot_steps` cannot stand beside `boot_command`",
     ]);
     let builder = "packer:\n  builders:\n    - type: qemu\n      iso_url: /x\n      iso_checksum: none\n      \
                    boot_steps:\n      - [a, begin]\n      - [\"<enterr>\"]\n";

@@ -28,11 +28,17 @@ fn files(folder: &Path) -> BTreeMap<String, (bool, Vec<u8>)> {
 
 /// The files of the repository that make the images of VISA.
 fn shipped() -> BTreeMap<String, (bool, Vec<u8>)> {
-    let all = files(repository()).into_iter().filter(|(path, _)| {
-        let script = path.strip_prefix("scripts/").is_some_and(|name| !name.contains('/') && name.ends_with(".sh"));
-        path == "config.yml" || path.starts_with("templates/") || path.starts_with("packages/") || script
+    let folders = ["config.yml", "scripts", "templates", "packages"];
+    let all = folders.iter().flat_map(|folder| {
+        let below = files(&repository().join(folder)).into_iter();
+        below.map(move |(path, file)| (format!("{folder}/{path}").trim_end_matches('/').to_owned(), file))
     });
-    all.collect()
+    // What else is in scripts/ is for the repository.
+    let wanted = all.filter(|(path, _)| match path.strip_prefix("scripts/") {
+        Some(name) => !name.contains('/') && name.ends_with(".sh"),
+        None => true,
+    });
+    wanted.collect()
 }
 
 /// Runs a line that `init` printed, as a shell does; placeholders are filled in by `values`.

@@ -289,7 +289,12 @@ pub(crate) const COMMUNICATOR: Group = Group {
             "files go over commands of the guest's shell, for which it needs neither scp nor sftp",
         ),
         Key::refused("ssh_remote_tunnels", "-", TUNNEL, "name the host as `10.0.2.2` in the guest"),
-        Key::refused("ssh_local_tunnels", "-", TUNNEL, "use `visabuild attach ssh` while the build runs"),
+        Key::refused(
+            "ssh_local_tunnels",
+            "-",
+            "the guest of a build serves nobody but the build",
+            "use `visabuild attach ssh` while the build runs",
+        ),
     ],
 };
 
