@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use super::cache_args::CacheArgs;
 use super::cloud_args::{CloudArgs, CloudCommand, PublishArgs};
 use super::look::LookArgs;
+use super::packme_args::PackmeArgs;
 use super::steps::Skipped;
 use crate::engine::Engine;
 use crate::image::Compression;
@@ -90,6 +91,9 @@ pub enum Command {
     Attach(AttachArgs),
     /// See what is kept between builds, throw away what is not needed, prove that it is whole
     Cache(CacheArgs),
+    /// Write Packer's manifest.json as packme does, for scripts that call packme today; `-r` builds
+    #[command(after_help = super::packme_args::HELP, infer_long_args = true)]
+    Packme(PackmeArgs),
     /// Say whether this host can build, and what is missing
     Doctor(DoctorArgs),
     /// Print the JSON Schema of a project's files
@@ -464,4 +468,6 @@ pub enum PlanFormat {
     Text,
     /// For programs
     Json,
+    /// Packer's JSON of one template, as packme writes it to manifest.json
+    Packer,
 }

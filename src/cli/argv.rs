@@ -19,7 +19,11 @@ const SPELLINGS: [(&str, &str, bool); 5] = [
 pub fn normalize(argv: impl IntoIterator<Item = OsString>, command: &clap::Command) -> Vec<OsString> {
     let mut argv = argv.into_iter();
     let program = argv.next().unwrap_or_else(|| "visabuild".into());
-    let mut words = rewrite_spellings(argv);
+    let mut words: Vec<OsString> = argv.collect();
+    // packme's options are others: its `-rp DIR` is `-r -p DIR`.
+    if words.first().is_none_or(|word| word != "packme") {
+        words = rewrite_spellings(words.into_iter());
+    }
     match find_command(&words, command) {
         Found::Command(index) => {
             let word = words.remove(index);
@@ -155,6 +159,11 @@ mod tests {
         assert_eq!(normalized(&["v", "--keep", "verify", "x"]), ["v", "verify", "--keep", "x"]);
         assert_eq!(normalized(&["v", "--keep", "2", "prune"]), ["v", "prune", "--keep", "2"]);
         assert_eq!(normalized(&["v", "--", "plan"]), ["v", "build", "--", "plan"]);
+    }
+
+    #[test]
+    fn packmes_options_stay_as_they_are() {
+        assert_eq!(normalized(&["v", "packme", "-rp", "packages"]), ["v", "packme", "-rp", "packages"]);
     }
 
     #[test]

@@ -34,6 +34,9 @@ mod init;
 mod look;
 mod manual;
 mod packages;
+mod packer;
+mod packme;
+mod packme_args;
 mod plan;
 mod project;
 mod schema;
@@ -117,7 +120,7 @@ impl Command {
             Self::Verify(_) | Self::Cache(_) => false,
             Self::Cloud(command) => command.json(),
             Self::Doctor(args) => args.json,
-            Self::Init(_) | Self::Schema { .. } => false,
+            Self::Packme(_) | Self::Init(_) | Self::Schema { .. } => false,
             Self::Attach(_) | Self::Completions { .. } | Self::Man { .. } => false,
         }
     }
@@ -140,6 +143,7 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
             Command::Cloud(command) => cloud::run(command, environment, &signals).await,
             Command::Attach(args) => attach::run(args, environment, &signals).await,
             Command::Cache(args) => cache::run(args, environment, &signals).await,
+            Command::Packme(args) => packme::run(args, environment, &signals).await,
             Command::Doctor(args) => doctor::run(args, environment).await,
             Command::Init(args) => init::run(&args),
             Command::Schema { document } => schema::run(document),

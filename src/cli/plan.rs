@@ -6,7 +6,7 @@ use super::args::{PlanArgs, PlanFormat};
 use super::look::{estimate, explained};
 use super::project::Prepared;
 use super::signals::Signals;
-use super::{Environment, print};
+use super::{Environment, packer, print};
 use crate::cache::Share;
 use crate::error::Result;
 use crate::pipeline::{Explanation, ImageState, State, StepState};
@@ -16,6 +16,9 @@ use crate::report::duration;
 /// Prints the plan, with what is there of it and how long the rest took last; secrets need not be given and are never
 /// shown.
 pub(super) async fn run(args: PlanArgs, environment: &Environment, signals: &Signals) -> Result<()> {
+    if args.format == PlanFormat::Packer {
+        return packer::print_manifest(&args.project, environment);
+    }
     let mut prepared = Prepared::new(&args.project, environment, true, signals.cancel()).await?;
     // The plan itself needs no cache.
     let status = explained(&mut prepared, &args.look, environment);

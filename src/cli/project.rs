@@ -203,7 +203,7 @@ impl Failures {
 }
 
 /// An option that was given and is not empty: `VISA_HTTP_PROXY=` means none.
-fn given(text: Option<&String>) -> Option<String> {
+pub(super) fn given(text: Option<&String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty()).cloned()
 }
 
@@ -221,7 +221,8 @@ pub(super) fn mirrors(named: Option<&str>) -> Result<Mirrors> {
     }
 }
 
-fn root_password(args: &ProjectArgs) -> Result<Option<SecretString>> {
+/// Root's password as it was given.
+pub(super) fn root_password(args: &ProjectArgs) -> Result<Option<SecretString>> {
     password(args.root_password.as_ref(), args.root_password_file.as_deref())
 }
 
@@ -248,7 +249,8 @@ pub(super) fn password(given: Option<&SecretString>, file: Option<&Path>) -> Res
     }
 }
 
-fn inputs(
+/// What templates see from outside the project.
+pub(super) fn inputs(
     args: &ProjectArgs,
     environment: &Environment,
     proxy: &Proxy,

@@ -108,7 +108,7 @@ fn package(root: &Path, node: &Node, problems: &mut Problems) -> Vec<Reference> 
 }
 
 /// Names of the folders in `folder`, sorted.
-pub(super) fn folders(folder: &Path) -> Vec<String> {
+pub(crate) fn folders(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
         .filter(|entry| entry.path().is_dir())

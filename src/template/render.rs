@@ -24,7 +24,7 @@ const CLOSE: char = '\u{92}';
 
 /// The variables that one template's strings may use.
 #[derive(Debug)]
-pub(super) struct Context {
+pub(crate) struct Context {
     /// The template's name, for what is reported about it.
     pub(super) template: String,
     /// The time that `cache: daily` goes by, seconds since 1970.
@@ -40,7 +40,7 @@ pub(super) struct Context {
 impl Context {
     /// A context without variables. `complete` is false when an environment file was not readable:
     /// unknown variables are then not reported, they may be in it.
-    pub(super) fn new(template: &str, lenient: bool, complete: bool) -> Self {
+    pub(crate) fn new(template: &str, lenient: bool, complete: bool) -> Self {
         Self {
             template: template.to_owned(),
             now: 0,
@@ -54,7 +54,7 @@ impl Context {
     }
 
     /// Sets a variable, over what is there; [`Value::Missing`] leaves a value that is there and makes it secret.
-    pub(super) fn set(&mut self, name: &str, value: Value, origin: Option<Location>) {
+    pub(crate) fn set(&mut self, name: &str, value: Value, origin: Option<Location>) {
         // A value that is only not given where it should be may still come from the environment.
         let value = match (value, self.values.get(name)) {
             (Value::Missing { .. }, Some(Value::Plain(text))) => Value::Secret(text.clone().into()),
@@ -109,7 +109,7 @@ impl Context {
     }
 
     /// Renders `text`, the value of the scalar `node`; none when there was something to report.
-    pub(super) fn render(&self, node: &Node, text: &str, problems: &mut Problems) -> Option<Text> {
+    pub(crate) fn render(&self, node: &Node, text: &str, problems: &mut Problems) -> Option<Text> {
         let guarded = protect(text);
         if !["{{", "{%", "{#"].iter().any(|open| guarded.contains(open)) {
             return Some(Text::public(text));

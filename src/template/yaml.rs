@@ -67,6 +67,7 @@ pub(crate) struct Node {
     source: Arc<Source>,
     mark: Mark,
     extent: Range<usize>,
+    plain: bool,
     pub(crate) content: Content,
 }
 
@@ -107,6 +108,17 @@ impl Node {
         self.source.location(self.mark)
     }
 
+    /// Whether it is a scalar without quotes, block style and tag: its text alone says what it is.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Where it is, without what it holds.
+    pub(crate) fn place(&self) -> Self {
+        let (source, extent) = (Arc::clone(&self.source), self.extent.clone());
+        Self { source, mark: self.mark, extent, plain: false, content: Content::Null }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.content, Content::Null)
     }
@@ -144,7 +156,8 @@ impl Node {
 pub(crate) fn text_file(file: &Path, text: String) -> Node {
     let extent = 0..text.chars().count();
     let source = Arc::new(Source { file: file.to_owned(), text: text.clone() });
-    Node { source, mark: Mark { line: 1, column: 1 }, extent, content: Content::Scalar { text, kind: Kind::String } }
+    let content = Content::Scalar { text, kind: Kind::String };
+    Node { source, mark: Mark { line: 1, column: 1 }, extent, plain: false, content }
 }
 
 /// Reads `root/file`; none when it does not exist or holds nothing.
@@ -236,7 +249,8 @@ impl Builder {
 
     fn finish(&self, mark: Mark, position: Option<&Position>, content: Content) -> Node {
         let extent = position.map_or(0..0, |position| position.extent.clone());
-        Node { source: Arc::clone(&self.source), mark, extent, content }
+        let plain = position.is_some_and(|position| matches!(*position.shape, Shape::Scalar { plain: true, .. }));
+        Node { source: Arc::clone(&self.source), mark, extent, plain, content }
     }
 
     fn list(&mut self, items: Vec<Value>, position: Option<&Position>, mark: Mark) -> Vec<Node> {

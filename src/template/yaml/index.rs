@@ -82,9 +82,10 @@ impl Index<'_> {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
         let mark = mark(span);
         match event {
-            Event::Scalar(text, style, anchor, _) => {
+            Event::Scalar(text, style, anchor, tag) => {
                 self.count(mark, 1)?;
-                let shape = Shape::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                let shape =
+                    Shape::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain && tag.is_none() };
                 let extent = span.start.index()..span.end.index();
                 self.close(anchor, Position { mark, extent, shape: Rc::new(shape), nodes: 1, depth: 1 })
             }
