@@ -1,4 +1,11 @@
-//! Hints for templates written for Jinja2, which packme uses, where tera's form is another.
+//! Templates written for Jinja2, which packme uses: hints where tera's form is another, and what tera renders otherwise.
+
+use tera::{Kwargs, State, Tera};
+
+pub(super) use silent::differences;
+
+mod absent;
+mod silent;
 
 /// Names of the positional arguments of Jinja2's filters and functions, as tera calls them.
 const ARGUMENTS: [(&str, &str, &[&str]); 12] = [
@@ -40,10 +47,27 @@ pub(super) fn hint(text: &str, at: usize, message: &str) -> Option<String> {
     if message.ends_with("but expected else") {
         return Some("tera's `if` needs an `else`: `{{ a if b else '' }}`".to_owned());
     }
-    if message.starts_with("`+` requires") {
-        return Some("join strings with `~`".to_owned());
+    absent::hint(expression, message).or_else(|| called(expression)).or_else(|| renamed(expression, message))
+}
+
+/// Filters that tera has with another result.
+pub(super) fn add_filters(tera: &mut Tera) {
+    tera.register_filter("round", |number: f64, arguments: Kwargs, _: &State| round(number, &arguments));
+}
+
+/// Python's `round`: a half goes to the even neighbour, and digits are those of the decimal number.
+fn round(number: f64, arguments: &Kwargs) -> tera::TeraResult<f64> {
+    let precision = arguments.get::<i32>("precision")?.unwrap_or_default();
+    let scale = 10_f64.powi(precision);
+    match arguments.get::<&str>("method")? {
+        Some("ceil") => Ok((number * scale).ceil() / scale),
+        Some("floor") => Ok((number * scale).floor() / scale),
+        None | Some("common") => match usize::try_from(precision) {
+            Ok(digits) => Ok(format!("{number:.digits$}").parse().unwrap_or(number)),
+            Err(_) => Ok((number * scale).round_ties_even() / scale),
+        },
+        Some(other) => Err(tera::Error::message(format!("`round` has no method `{other}`"))),
     }
-    called(expression).or_else(|| renamed(expression, message))
 }
 
 /// The inside of the tag around byte `at`.

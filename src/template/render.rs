@@ -121,6 +121,7 @@ impl Context {
         }
         let mut tera = Tera::new();
         tera.autoescape_on(Vec::<&'static str>::new());
+        jinja::add_filters(&mut tera);
         if let Err(error) = tera.add_raw_template("text", &guarded) {
             problems.add(fault(node, text, &error));
             return None;
@@ -129,7 +130,14 @@ impl Context {
         let secrets = self.check(node, text, names, problems)?;
         let render = |context| tera.render("text", context).map(|rendered| restore(&rendered));
         match (render(&self.masked), render(&self.plain(&secrets))) {
-            (Ok(masked), Ok(plain)) => Some(Text::new(masked, plain, secrets)),
+            (Ok(masked), Ok(plain)) => {
+                let differences = jinja::differences(&guarded, &self.masked);
+                let good = differences.is_empty();
+                for one in differences {
+                    problems.add(Problem::at(node.location_of(text, one.range), one.message).hint(one.hint));
+                }
+                good.then(|| Text::new(masked, plain, secrets))
+            }
             (Err(error), _) => {
                 problems.add(fault(node, text, &error));
                 None
