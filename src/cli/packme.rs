@@ -181,3 +181,34 @@ fn tell(text: &str) {
     // Printing can only fail when nobody reads.
     let _ = writeln!(io::stderr(), "{text}");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_image_is_offered_under_packmes_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let builds = folder.path().join("templates/a/builds");
+        let image = folder.path().join("builds/a/a.qcow2");
+        fs::create_dir_all(folder.path().join("builds/a")).unwrap();
+        fs::write(&image, "disk").unwrap();
+        let manifest = |builder: serde_json::Value| Manifest {
+            template: "a".to_owned(),
+            file: PathBuf::new(),
+            json: json!({ "builders": [builder] }),
+            warnings: Vec::new(),
+        };
+        // Of a builder that only the parent has, nobody knows where Packer would leave its image.
+        offer(&manifest(json!({ "name": "qemu" })), &folder.path().join("builds")).unwrap();
+        assert!(!builds.exists());
+        let named = json!({ "output_directory": builds, "vm_name": "a-qemu.iso" });
+        offer(&manifest(named), &folder.path().join("builds")).unwrap();
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        assert_eq!(inode(&builds.join("a-qemu.iso")), inode(&image));
+    }
+}

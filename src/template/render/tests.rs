@@ -93,7 +93,16 @@ fn faults_point_at_the_expression() {
             "m.yml:1:14: template: function calls are only allowed at the first element of a chain \
              (tera has no methods: write `| upper`)",
         ),
-        ("{{ suite | tojson }}", "m.yml:1:16: template: unknown filter `tojson`"),
+        (
+            "{{ suite | tojson }}",
+            "m.yml:1:16: template: unknown filter `tojson` \
+             (tera has no `tojson`: write the JSON around it: `\"{{ name }}\"`)",
+        ),
+        (
+            "{{ suite == 'x' }}",
+            "m.yml:1:8: tera prints `true` or `false` here, Jinja2 `True` or `False` \
+             (write which is meant: `{{ 'true' if suite == 'x' else 'false' }}`)",
+        ),
         ("{{ suite | string }}", "m.yml:1:16: template: unknown filter `string` (tera calls it `str`)"),
         ("{{ now() }}", "m.yml:1:8: template: unknown function `now`"),
         (
