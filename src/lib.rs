@@ -20,6 +20,7 @@ pub mod live;
 pub mod machine;
 mod os_release;
 pub mod package_cache;
+pub mod packer;
 pub mod packme;
 pub mod pam_key;
 pub mod pem;

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use super::cache_args::CacheArgs;
 use super::cloud_args::{CloudArgs, CloudCommand, PublishArgs};
+use super::import::ImportArgs;
 use super::look::LookArgs;
 use super::packme_args::PackmeArgs;
 use super::steps::Skipped;
@@ -64,6 +65,13 @@ const SCHEMA_HELP: &str = "\
 Editors check and complete a file by it: write it to a file, and name that in a first line such as
 # yaml-language-server: $schema=../../.schema/manifest.json (docs/schema.md).";
 
+const IMPORT_HELP: &str = "\
+Variables come from PKR_VAR_NAME, *.auto.pkrvars.hcl, --var-file and --var, the last wins.
+What visabuild has no counterpart of is listed with file and line, and nothing is written, unless
+--partial is given. No file is ever replaced.
+Exit codes: 0 written; 2 the call or the Packer project is wrong, or something cannot be imported;
+3 a file cannot be written.";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -94,6 +102,9 @@ pub enum Command {
     /// Write Packer's manifest.json as packme does, for scripts that call packme today; `-r` builds
     #[command(after_help = super::packme_args::HELP, infer_long_args = true)]
     Packme(PackmeArgs),
+    /// Make a project of visabuild's out of one of Packer's
+    #[command(after_help = IMPORT_HELP)]
+    Import(ImportArgs),
     /// Say whether this host can build, and what is missing
     Doctor(DoctorArgs),
     /// Print the JSON Schema of a project's files

@@ -30,6 +30,7 @@ mod cloud;
 mod cloud_args;
 mod doctor;
 mod guest;
+mod import;
 mod init;
 mod look;
 mod manual;
@@ -120,7 +121,7 @@ impl Command {
             Self::Verify(_) | Self::Cache(_) => false,
             Self::Cloud(command) => command.json(),
             Self::Doctor(args) => args.json,
-            Self::Packme(_) | Self::Init(_) | Self::Schema { .. } => false,
+            Self::Packme(_) | Self::Import(_) | Self::Init(_) | Self::Schema { .. } => false,
             Self::Attach(_) | Self::Completions { .. } | Self::Man { .. } => false,
         }
     }
@@ -144,6 +145,7 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
             Command::Attach(args) => attach::run(args, environment, &signals).await,
             Command::Cache(args) => cache::run(args, environment, &signals).await,
             Command::Packme(args) => packme::run(args, environment, &signals).await,
+            Command::Import(args) => import::run(args, environment),
             Command::Doctor(args) => doctor::run(args, environment).await,
             Command::Init(args) => init::run(&args),
             Command::Schema { document } => schema::run(document),

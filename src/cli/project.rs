@@ -151,7 +151,7 @@ impl Prepared {
 }
 
 /// The time that a build goes by, seconds since 1970: `SOURCE_DATE_EPOCH` (reproducible-builds.org) where it is set.
-fn now(environment: &Environment) -> Result<u64> {
+pub(super) fn now(environment: &Environment) -> Result<u64> {
     /// The end of the year 9999, the last that dates are written for.
     const LAST: u64 = 253_402_300_799;
     let Some(text) = given(environment.get("SOURCE_DATE_EPOCH")) else {
@@ -287,9 +287,13 @@ pub(super) fn inputs(
         None => missing("-pp/--pam-public PATH", "VISA_PAM_PUBLIC_KEY"),
     };
     values.insert("pam_public_key".to_owned(), key);
-    let environment = environment.iter().filter(|(name, _)| !SECRET_VARIABLES.contains(&name.as_str()));
-    let environment = environment.map(|(name, value)| (name.clone(), value.clone())).collect();
-    Inputs { values, environment, lenient, ..Inputs::default() }
+    Inputs { values, environment: seen_by_templates(environment), lenient, ..Inputs::default() }
+}
+
+/// The process environment without its secrets.
+pub(super) fn seen_by_templates(environment: &Environment) -> BTreeMap<String, String> {
+    let seen = environment.iter().filter(|(name, _)| !SECRET_VARIABLES.contains(&name.as_str()));
+    seen.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// A password as installers take it.

@@ -49,7 +49,7 @@ pub(crate) mod keys;
 mod machine;
 pub(crate) mod nearest;
 mod options;
-mod paths;
+pub(crate) mod paths;
 pub(crate) mod problems;
 mod project;
 mod provisioner;

@@ -155,7 +155,7 @@ fn metadata(path: &Path) -> Option<Metadata> {
 }
 
 /// The path without `.` and, where they cancel out, `..`.
-fn clean(path: &Path) -> String {
+pub(crate) fn clean(path: &Path) -> String {
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {

@@ -1,0 +1,230 @@
+//! Input variables: declarations, types, values, conditions.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use hcl_edit::Decorate;
+use hcl_edit::expr::Expression;
+use hcl_edit::structure::{Attribute, Block, Body};
+
+use super::evaluate::{Evaluator, Result};
+use super::source::{Source, comments};
+use super::{Globals, functions};
+use crate::error::Problem;
+use crate::packer::Given;
+use crate::packer::budget::Budget;
+use crate::packer::document::{Findings, Variable};
+use crate::packer::go_template::Times;
+use crate::packer::value::Value;
+use crate::template::nearest::suggestion;
+use crate::template::scalar::is_identifier;
+
+/// Most variables of a project.
+const MOST: usize = 1000;
+
+/// What constants see: no variables, and the environment only where it is asked for.
+fn constants<'a>(
+    folder: &'a Path,
+    budget: &'a Budget,
+    times: &'a Times,
+    environment: &'a BTreeMap<String, String>,
+) -> Globals<'a> {
+    Globals {
+        budget,
+        times,
+        folder,
+        environment,
+        variables: BTreeMap::new(),
+        sensitive: BTreeSet::new(),
+        unset: BTreeSet::new(),
+        locals: BTreeMap::new(),
+        known: RefCell::default(),
+        open: RefCell::default(),
+        source: RefCell::default(),
+    }
+}
+
+/// The values of a file of variables.
+pub(in crate::packer) fn assignments(source: &Source, folder: &Path) -> Result<Vec<(String, Value)>> {
+    let body = source.body()?;
+    let (budget, times, environment) = (Budget::default(), Times::default(), BTreeMap::new());
+    let globals = constants(folder, &budget, &times, &environment);
+    let evaluator = Evaluator::new(source, &globals);
+    if let Some(block) = body.blocks().next() {
+        return Err(Problem::at(source.place_of(block), "a file of variables has no blocks"));
+    }
+    body.attributes()
+        .map(|attribute| Ok((attribute.key.as_str().to_owned(), evaluator.value(&attribute.value)?)))
+        .collect()
+}
+
+/// All variables that are declared, with the values that they have.
+pub(super) fn declared(
+    bodies: &[(&Source, Body)],
+    folder: &Path,
+    (given, budget): (&Given, &Budget),
+    findings: &mut Findings,
+) -> Vec<Variable> {
+    let globals = constants(folder, budget, &given.times, &given.environment);
+    let mut variables: Vec<Variable> = Vec::new();
+    for (source, body) in bodies {
+        let evaluator = Evaluator::new(source, &globals);
+        for block in body.blocks() {
+            let read: Vec<Result<Variable>> = match (block.ident.as_str(), block.labels.first()) {
+                ("variable", Some(name)) => vec![declaration(&evaluator, name.as_str(), block, given)],
+                ("variable", None) => {
+                    findings.fault(Problem::at(source.place_of(block), "the variable has no name"));
+                    continue;
+                }
+                ("variables", _) => {
+                    block.body.attributes().map(|attribute| assignment(&evaluator, attribute, given)).collect()
+                }
+                _ => continue,
+            };
+            for variable in read {
+                match variable {
+                    Ok(variable) if variables.iter().any(|other| other.name == variable.name) => {
+                        let message = format!("there already is a variable `{}`", variable.name);
+                        findings.fault(Problem::at(variable.place, message));
+                    }
+                    Ok(variable) if variables.len() >= MOST => {
+                        findings.fault(Problem::at(variable.place, format!("more than {MOST} variables")));
+                        return variables;
+                    }
+                    Ok(variable) => variables.push(variable),
+                    Err(problem) => findings.fault(problem),
+                }
+            }
+        }
+    }
+    for (name, message) in given.unknown(&variables) {
+        let problem = Problem::new(message);
+        let known: Vec<_> = variables.iter().map(|variable| variable.name.as_str()).collect();
+        findings.fault(suggestion(&name, known).map_or(problem.clone(), |hint| problem.hint(hint)));
+    }
+    variables
+}
+
+fn declaration(evaluator: &Evaluator<'_>, name: &str, block: &Block, given: &Given) -> Result<Variable> {
+    let attribute = |name: &str| block.body.get_attribute(name).map(|attribute| &attribute.value);
+    let default = attribute("default");
+    // A value that is given stands for itself.
+    let environment = default.and_then(environment_variable).filter(|_| given.value(name).is_none());
+    let kind = attribute("type");
+    let value = match (given.value(name), default) {
+        (Some(value), _) => Some(converted(evaluator, value, kind)?),
+        (None, Some(default)) => {
+            let value = evaluator.value(default)?;
+            // What the environment has is text, and may be missing.
+            if environment.is_some() { Some(value) } else { Some(converted(evaluator, value, kind)?) }
+        }
+        (None, None) => None,
+    };
+    let described = attribute("description").map(|text| evaluator.value(text)).transpose()?;
+    let mut description = comments(block.decor().prefix());
+    description
+        .extend(described.and_then(|text| text.to_plain()).iter().flat_map(|text| text.lines()).map(str::to_owned));
+    let sensitive = attribute("sensitive").map(|truth| evaluator.truth(truth)).transpose()?.unwrap_or_default();
+    let place = evaluator.source.place_of(block);
+    Ok(Variable { name: name.to_owned(), place, value, description, sensitive, environment })
+}
+
+/// A line of the old `variables` block.
+fn assignment(evaluator: &Evaluator<'_>, attribute: &Attribute, given: &Given) -> Result<Variable> {
+    let name = attribute.key.as_str().to_owned();
+    let value = match given.value(&name) {
+        Some(value) => value,
+        None => evaluator.value(&attribute.value)?,
+    };
+    Ok(Variable {
+        place: evaluator.source.place_of(attribute),
+        value: Some(value),
+        description: comments(attribute.decor().prefix()),
+        sensitive: false,
+        environment: environment_variable(&attribute.value).filter(|_| given.value(&name).is_none()),
+        name,
+    })
+}
+
+/// The X of `env("X")`.
+fn environment_variable(expression: &Expression) -> Option<String> {
+    let Expression::FuncCall(call) = expression else { return None };
+    let mut arguments = call.args.iter();
+    match (call.name.name.as_str(), arguments.next(), arguments.next()) {
+        ("env", Some(Expression::String(name)), None) if is_identifier(name) => Some(name.to_string()),
+        _ => None,
+    }
+}
+
+/// The value as the type wants it; text that stands for something else is read.
+fn converted(evaluator: &Evaluator<'_>, value: Value, kind: Option<&Expression>) -> Result<Value> {
+    let Some(kind) = kind else { return Ok(value) };
+    let place = evaluator.source.place_of(kind);
+    let name = match kind {
+        Expression::Variable(name) => name.as_str().to_owned(),
+        Expression::FuncCall(call) => call.name.name.as_str().to_owned(),
+        Expression::String(name) => name.to_string(),
+        _ => return Ok(value),
+    };
+    let wrong = |value: &Value| {
+        Err(Problem::at(place.clone(), format!("the value is {}, not of the type `{name}`", value.kind())))
+    };
+    match (name.as_str(), value) {
+        ("any", value) | (_, value @ Value::Null) => Ok(value),
+        ("string", value) => match value.to_text() {
+            Some(text) => Ok(Value::Text(text)),
+            None => wrong(&value),
+        },
+        ("number", value) => {
+            functions::number(&value).map(Value::Number).map_err(|message| Problem::at(place, message))
+        }
+        ("bool", value) => match value.is_true() {
+            Some(truth) => Ok(Value::Bool(truth)),
+            None => wrong(&value),
+        },
+        (_, Value::Text(text)) => {
+            let text = text.plain();
+            let parsed = hcl_edit::parser::parse_expr(&text);
+            let parsed =
+                parsed.map_err(|error| Problem::at(place.clone(), format!("`{name}`: {}", error.message())))?;
+            let source = Source { file: place.file.clone(), text };
+            match Evaluator::new(&source, evaluator.globals).value(&parsed) {
+                Ok(Value::Text(_)) | Err(_) => {
+                    Err(Problem::at(place, format!("the value is a string, not of the type `{name}`")))
+                }
+                Ok(value) => Ok(value),
+            }
+        }
+        ("list" | "set" | "tuple", value @ Value::List(_)) | ("map" | "object", value @ Value::Map(_)) => Ok(value),
+        (_, value) => wrong(&value),
+    }
+}
+
+/// Reports variables whose conditions do not hold.
+pub(super) fn validate(bodies: &[(&Source, Body)], globals: &Globals<'_>, findings: &mut Findings) {
+    // What is only compared is written nowhere.
+    let open = Globals {
+        variables: globals.variables.clone(),
+        ..constants(globals.folder, globals.budget, globals.times, globals.environment)
+    };
+    for (source, body) in bodies {
+        let evaluator = Evaluator::new(source, &open);
+        for variable in body.get_blocks("variable") {
+            for block in variable.body.get_blocks("validation") {
+                let Some(condition) = block.body.get_attribute("condition") else { continue };
+                match evaluator.truth(&condition.value) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let message =
+                            block.body.get_attribute("error_message").map(|text| evaluator.value(&text.value));
+                        let message = message.and_then(std::result::Result::ok).and_then(|text| text.to_plain());
+                        let message = message.unwrap_or_else(|| "the condition does not hold".to_owned());
+                        findings.fault(Problem::at(source.place_of(block), message));
+                    }
+                    Err(problem) => findings.fault(problem),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Packer's projects, imported, validated and planned by the real binary.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use support::{repository, told, visabuild};
+use tempfile::TempDir;
+
+/// 2026-11-22 14:05:09.
+const NOW: &str = "1795356309";
+
+fn fixtures() -> PathBuf {
+    repository().join("tests/fixtures/packer")
+}
+
+/// Runs visabuild where the fixtures are; `OUT` stands for the folder of the new project.
+fn run(folder: &Path, output: &Path, arguments: &[&str]) -> (String, String, i32) {
+    let cache = tempfile::tempdir().unwrap();
+    let output = output.to_str().unwrap();
+    let mut command = visabuild();
+    for name in ["ROCKY_MIRROR", "REGISTRY_TOKEN", "BEAMLINE_PROXY", "hostname", "version", "memory"] {
+        command.env_remove(name);
+    }
+    command.current_dir(folder).env("SOURCE_DATE_EPOCH", NOW).env("XDG_CACHE_HOME", cache.path());
+    let arguments = arguments.iter().map(|argument| argument.replace("OUT", output));
+    let (out, err, code) = told(&command.args(arguments).output().unwrap());
+    (out.replace(output, "OUT"), err.replace(output, "OUT"), code)
+}
+
+/// What an import says, what it writes, and what `validate` and `plan` say of that.
+fn imported(arguments: &[&str]) -> String {
+    let output = tempfile::tempdir().unwrap();
+    let mut text = String::new();
+    let mut call = |arguments: &[&str]| {
+        let (out, err, code) = run(&fixtures(), output.path(), arguments);
+        let fingerprint = Regex::new(r"\b[0-9a-f]{12}\b").unwrap();
+        let out = fingerprint.replace_all(&out, "FINGERPRINT").into_owned();
+        writeln!(text, "$ visabuild {}\n{out}{err}exit code {code}\n", arguments.join(" ")).unwrap();
+        code
+    };
+    let all: Vec<&str> = ["import", "--output", "OUT"].into_iter().chain(arguments.iter().copied()).collect();
+    if call(&all) == 0 {
+        assert_eq!(call(&["validate", "-C", "OUT"]), 0);
+        assert_eq!(call(&["plan", "-C", "OUT"]), 0);
+    }
+    for entry in walkdir::WalkDir::new(output.path()).sort_by_file_name() {
+        let entry = entry.unwrap();
+        if entry.file_type().is_file() {
+            let name = entry.path().strip_prefix(output.path()).unwrap().display();
+            writeln!(text, "--- {name}\n{}", fs::read_to_string(entry.path()).unwrap()).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn debian_by_preseed_in_json() {
+    insta::assert_snapshot!("debian_preseed", imported(&["debian-preseed/debian.json"]));
+}
+
+#[test]
+fn ubuntu_by_autoinstall_on_a_cd() {
+    insta::assert_snapshot!("ubuntu_refused", imported(&["ubuntu-autoinstall"]));
+    insta::assert_snapshot!("ubuntu_partial", imported(&["ubuntu-autoinstall", "--partial"]));
+}
+
+#[test]
+fn rocky_by_kickstart_as_two_images() {
+    insta::assert_snapshot!("rocky_without_mirror", imported(&["rocky-kickstart"]));
+    let mirror = "mirror_url=https://mirror.example.org/rocky/";
+    insta::assert_snapshot!("rocky_kickstart", imported(&["rocky-kickstart", "--var", mirror]));
+}
+
+#[test]
+fn a_cloud_image_with_functions() {
+    insta::assert_snapshot!("cloud_image", imported(&["cloud-image", "--partial", "--var", "flavour=desktop"]));
+}
+
+#[test]
+fn windows_is_refused() {
+    for arguments in [&["windows"][..], &["windows", "--partial"]] {
+        let output = tempfile::tempdir().unwrap();
+        let all: Vec<&str> = ["import", "--output", "OUT"].into_iter().chain(arguments.iter().copied()).collect();
+        let (out, err, code) = run(&fixtures(), output.path(), &all);
+        assert_eq!((out.as_str(), code), ("", 2));
+        assert_eq!(
+            err,
+            "error: windows/windows.json:8:7: communicator `winrm` of `windows-11`: visabuild builds no Windows guests\n  \
+               hint: stay with Packer for this one\n\
+             error: windows/windows.json:14:5: builder `virtualbox-iso` of `virtualbox-iso`: visabuild builds with QEMU \
+             only\n  \
+               hint: give the project a `qemu` builder in Packer first, and import that\n"
+        );
+        assert_eq!(fs::read_dir(output.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn nothing_is_replaced() {
+    let output = tempfile::tempdir().unwrap();
+    fs::create_dir_all(output.path().join("templates/beamline-debian/http")).unwrap();
+    for name in ["config.yml", "templates/beamline-debian/http/preseed.cfg"] {
+        fs::write(output.path().join(name), "mine").unwrap();
+    }
+    let arguments = ["import", "debian-preseed/debian.json", "--output", "OUT"];
+    let (out, err, code) = run(&fixtures(), output.path(), &arguments);
+    assert_eq!((out.as_str(), code), ("", 2));
+    assert_eq!(
+        err,
+        "error: OUT/config.yml exists already\n\
+         error: OUT/templates/beamline-debian/http/preseed.cfg exists already\n  \
+           hint: an import replaces nothing: name another folder with `--output`\n"
+    );
+    assert_eq!(fs::read_to_string(output.path().join("config.yml")).unwrap(), "mine");
+    assert!(!output.path().join("templates/beamline-debian/manifest.yml").exists());
+}
+
+/// A project of one file, imported.
+fn refused(name: &str, text: &str, arguments: &[&str]) -> String {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join(name), text).unwrap();
+    let all: Vec<&str> = ["import", name, "--output", "OUT"].into_iter().chain(arguments.iter().copied()).collect();
+    let (out, err, code) = run(folder.path(), &folder.path().join("new"), &all);
+    assert_eq!((out.as_str(), code), ("", 2), "{err}");
+    assert!(!folder.path().join("new").exists());
+    err
+}
+
+const BUILD: &str = "build {\n  sources = [\"qemu.a\"]\n}\nsource \"qemu\" \"a\" {\n  iso_checksum = \"none\"\n";
+
+#[test]
+fn faults_are_told_at_their_places() {
+    assert_eq!(refused("a.json", "{\n  \"builders\": [\n}", &[]), "error: a.json:3:1: JSON: expected value\n");
+    assert_eq!(
+        refused(
+            "a.json",
+            "{\"builders\": [{\"type\": \"qemu\", \"memory\": \"{{user `mem`}}\"}], \"provisoners\": []}",
+            &[]
+        ),
+        "error: a.json:1:41: undefined variable `mem`\n\
+         error: a.json:1:63: unknown key `provisoners`\n  hint: did you mean `provisioners`?\n"
+    );
+    let unknown = format!(
+        "{BUILD}  iso_url = \"http://${{var.host}}/x\"\n  memory = min(uper(\"x\"), 1)\n  cpus = local.a\n}}\n\
+         locals {{\n  a = local.b\n  b = local.a\n}}\n"
+    );
+    assert_eq!(
+        refused("a.pkr.hcl", &unknown, &["--var", "hots=x"]),
+        "error: a.pkr.hcl:6:21: undefined variable `var.host`\n\
+         error: a.pkr.hcl:7:16: unknown function `uper`\n  hint: did you mean `upper`?\n\
+         error: a.pkr.hcl:12:7: `local.a` is made of itself\n\
+         error: --var: the template has no variable `hots`\n"
+    );
+    // What visabuild itself says is told at the place in the Packer project.
+    let wrong = format!("{BUILD}  iso_url = \"http://h/x.iso\"\n  memory = \"much\"\n  bot_wait = \"5s\"\n}}\n");
+    assert_eq!(
+        refused("a.pkr.hcl", &wrong, &[]),
+        "error: a.pkr.hcl:7:3: expected a whole number from 1, found `much`\n  hint: write it without a unit, like `4096`\n\
+         error: a.pkr.hcl:8:3: unknown key `bot_wait`\n  hint: did you mean `boot_wait`?\n"
+    );
+}
+
+#[test]
+fn secrets_and_conditions() {
+    let variable = "variable \"token\" {\n  type = string\n  sensitive = true\n  default = \"hush-hush\"\n}\n";
+    let secret = format!("{BUILD}  iso_url = \"http://h/${{base64encode(var.token)}}\"\n}}\n{variable}");
+    let err = refused("a.pkr.hcl", &secret, &[]);
+    assert_eq!(
+        err,
+        "error: a.pkr.hcl:6:23: the secret `token` would be part of what is written\n  \
+           hint: compute it where it is used, in a script of the guest\n"
+    );
+    let condition = "variable \"memory\" {\n  type = number\n  default = 512\n  validation {\n    \
+                     condition = var.memory > 1023\n    error_message = \"Too little.\"\n  }\n}\n\
+                     variable \"name\" {}\n";
+    let faulty = format!("{BUILD}  iso_url = \"http://h/x\"\n}}\n{condition}");
+    assert_eq!(
+        refused("a.pkr.hcl", &faulty, &[]),
+        "error: a.pkr.hcl:11:3: Too little.\n\
+         error: a.pkr.hcl:16:1: variable `name` has no value\n  \
+           hint: give it with --var name=VALUE or --var-file FILE\n"
+    );
+}
