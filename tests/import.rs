@@ -142,8 +142,8 @@ fn faults_are_told_at_their_places() {
             "{\"builders\": [{\"type\": \"qemu\", \"memory\": \"{{user `mem`}}\"}], \"provisoners\": []}",
             &[]
         ),
-        "error: a.json:1:41: undefined variable `mem`\n\
-         error: a.json:1:63: unknown key `provisoners`\n  hint: did you mean `provisioners`?\n"
+        "error: a.json:1:42: undefined variable `mem`\n\
+         error: a.json:1:62: unknown key `provisoners`\n  hint: did you mean `provisioners`?\n"
     );
     let unknown = format!(
         "{BUILD}  iso_url = \"http://${{var.host}}/x\"\n  memory = min(uper(\"x\"), 1)\n  cpus = local.a\n}}\n\
@@ -151,7 +151,7 @@ fn faults_are_told_at_their_places() {
     );
     assert_eq!(
         refused("a.pkr.hcl", &unknown, &["--var", "hots=x"]),
-        "error: a.pkr.hcl:6:21: undefined variable `var.host`\n\
+        "error: a.pkr.hcl:6:23: undefined variable `var.host`\n\
          error: a.pkr.hcl:7:16: unknown function `uper`\n  hint: did you mean `upper`?\n\
          error: a.pkr.hcl:12:7: `local.a` is made of itself\n\
          error: --var: the template has no variable `hots`\n"
@@ -172,7 +172,7 @@ fn secrets_and_conditions() {
     let err = refused("a.pkr.hcl", &secret, &[]);
     assert_eq!(
         err,
-        "error: a.pkr.hcl:6:23: the secret `token` would be part of what is written\n  \
+        "error: a.pkr.hcl:6:25: the secret `token` would be part of what is written\n  \
            hint: compute it where it is used, in a script of the guest\n"
     );
     let condition = "variable \"memory\" {\n  type = number\n  default = 512\n  validation {\n    \

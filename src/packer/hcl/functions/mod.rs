@@ -120,6 +120,10 @@ pub(super) fn call(
     arguments: &[Value],
     place: &impl Fn() -> Location,
 ) -> Result<Value> {
+    // What is chosen by a variable depends on its value.
+    if let ("lookup" | "element", Some(key)) = (name, arguments.get(1)) {
+        evaluator.fix(key, place)?;
+    }
     // These keep variables as variables.
     let kept = match name {
         "join" => strings::join(arguments),
