@@ -1,6 +1,6 @@
 //! `visabuild plan --format packer`, and the values that Packer's JSON is rendered with.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use super::args::ProjectArgs;
 use super::project::{given, inputs, mirrors, root_password};
@@ -8,9 +8,8 @@ use super::{Environment, print};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::packme::{Layout, Project, Values};
 use crate::preflight::reach::Proxy;
-use crate::report;
 
-/// Prints the JSON of one template. Secrets that are given by visabuild's own options are in it as variables of Packer's.
+/// Prints the JSON of one template. Secrets of visabuild's own options are in it as variables of Packer's.
 ///
 /// # Errors
 /// Several templates are meant, or what is wrong in their files.
@@ -56,11 +55,9 @@ pub(super) fn values(args: &ProjectArgs, environment: &Environment, options: boo
 
 /// Tells what is good to know on standard error.
 pub(super) fn warn(warnings: &[Problem]) {
-    let stderr = io::stderr();
-    let error = Error::problems(Kind::Usage, warnings.to_vec());
-    let text = report::render(&error, stderr.is_terminal()).replace("error: ", "warning: ");
-    if !warnings.is_empty() {
+    for warning in warnings {
+        let hint = warning.hint.iter().map(|hint| format!("  hint: {hint}\n")).collect::<String>();
         // Printing can only fail when nobody reads.
-        let _ = stderr.lock().write_all(text.as_bytes());
+        let _ = io::stderr().write_all(format!("warning: {warning}\n{hint}").as_bytes());
     }
 }

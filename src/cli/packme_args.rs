@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub(super) const HELP: &str = "\
-Options as in packme 0.8.0. Without -r, and with or without -d, manifest.json is written for each selected template and
-kept. With -r they are then built, parents first, by visabuild instead of Packer; a template that has a folder builds/
-is left out, as packme does. The image is BUILDS/TEMPLATE/TEMPLATE.qcow2 and, under packme's name,
-TEMPLATES/TEMPLATE/builds/TEMPLATE-TYPE.iso. Differences from packme are listed in docs/packme.md.
-Exit codes: as of `visabuild build`.";
+Options are those of packme 0.8.0. For each selected template manifest.json is written, and kept with
+and without -d. With -r they are then built, parents first, by visabuild instead of Packer; one that
+has a folder builds/ is left out. The image is builds/TEMPLATE/TEMPLATE.qcow2 and, under packme's name,
+templates/TEMPLATE/builds/TEMPLATE-TYPE.iso. docs/packme.md lists what differs from packme.
+Exit codes: those of `visabuild build`.";
 
 /// Options of `packme`.
 #[derive(Debug, Args)]

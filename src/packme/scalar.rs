@@ -14,8 +14,9 @@ static INTEGER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(form).ok()
 });
 static FLOAT: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let form = r"^(?:[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|(?:[-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?)$";
-    Regex::new(form).ok()
+    let sexagesimal = r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*";
+    let decimal = r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?";
+    Regex::new(&format!("^(?:{sexagesimal}|{decimal})$")).ok()
 });
 
 /// A scalar as packme sees it.
