@@ -1,7 +1,7 @@
 //! Packer's projects, read, and turned into projects of visabuild.
 //!
-//! Both of Packer's languages become one [`document::Document`], whose values remember the variables that they are made of;
-//! that becomes YAML. Nothing is written before the new project was resolved as `visabuild validate` would.
+//! Both of Packer's languages become one [`document::Document`], whose values remember the variables that they are
+//! made of; that becomes YAML. Nothing is written before the new project was resolved as `visabuild validate` would.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -93,8 +93,8 @@ fn is_read(role: &str, kind: &str) -> bool {
 /// Imports a project of Packer's: writes a project that `visabuild validate` accepts.
 ///
 /// # Errors
-/// Everything that is wrong with the Packer project, or that visabuild has no counterpart of, at once, and files that would
-/// be replaced (kind usage); a file cannot be written (kind host). Nothing is written then.
+/// Everything that is wrong with the Packer project, or that visabuild has no counterpart of, at once, and files that
+/// would be replaced (kind usage); a file cannot be written (kind host). Nothing is written then.
 pub fn import(request: &Request) -> Result<Imported> {
     let mut findings = Findings::default();
     let document = read(request, &mut findings);

@@ -1,7 +1,7 @@
 //! The value of an expression.
 //!
-//! hcl-rs has an evaluator, too. This one keeps variables as variables, says where in the expression a fault is, and takes
-//! no more time and memory than a [`Budget`] allows, however the template was made.
+//! hcl-rs has an evaluator, too. This one keeps variables as variables, says where in the expression a fault is, and
+//! takes no more time and memory than a [`Budget`] allows, however the template was made.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
