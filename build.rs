@@ -1,7 +1,7 @@
 //! Lists the files of the projects that `visabuild init` writes, so that they are in the program itself.
 //!
 //! What is listed is what is in the folders, with the executable bit: a list by hand would have to be kept, and
-//! `include_bytes!` knows no modes.
+//! `include_bytes!` knows no modes. What editors and interpreters leave there is not; a test compares with what git has.
 
 use std::env;
 use std::error::Error;
@@ -35,9 +35,16 @@ fn main() -> Result<()> {
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let paths: std::result::Result<Vec<_>, _> =
-        fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect();
-    Ok(paths?)
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_left = name.starts_with('.') || name.ends_with('~') || name == "__pycache__";
+        if !is_left && !entry.file_type()?.is_symlink() {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
 }
 
 fn add_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

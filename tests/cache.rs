@@ -396,7 +396,7 @@ fn every_way_to_be_broken_is_found_and_repaired() {
         "base base aaaa (bases/aaaa.aaaa-i.qcow2): its content is not what was put into the cache (BLAKE3 differs)\n  \
          hint: `visabuild cache verify --repair` removes it with 3 on it; the next build makes it anew\n",
         "checkpoint dddd-template dddd (checkpoints/dddd.dddd-i.qcow2): its guest's memory is not what was put into",
-        "package ab00 (packages/ab/ab00): has the SHA-256 ",
+        "package (packages/ab/ab00): has the SHA-256 ",
         "base base 0000 (bases/0000.0000-i.qcow2): its disk is not there\n",
         "layer eeee-template eeee (layers/eeee.eeee-i.qcow2): has 70000 bytes instead of",
         "layer ffff (layers/ffff.json): its record cannot be read\n",

@@ -26,19 +26,21 @@ fn files(folder: &Path) -> BTreeMap<String, (bool, Vec<u8>)> {
     files.collect()
 }
 
-/// The files of the repository that make the images of VISA.
+/// The files of the repository that make the images of VISA, as git knows them; new ones too, unless it ignores them.
 fn shipped() -> BTreeMap<String, (bool, Vec<u8>)> {
-    let folders = ["config.yml", "scripts", "templates", "packages"];
-    let all = folders.iter().flat_map(|folder| {
-        let below = files(&repository().join(folder)).into_iter();
-        below.map(move |(path, file)| (format!("{folder}/{path}").trim_end_matches('/').to_owned(), file))
-    });
+    let mut list = Command::new("git");
+    list.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    list.args(["config.yml", "scripts/*.sh", "templates", "packages"]).current_dir(repository());
+    let (list, err, code) = told(&list.output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    let all = list.split('\0').filter(|path| !path.is_empty() && repository().join(path).is_file());
     // What else is in scripts/ is for the repository.
-    let wanted = all.filter(|(path, _)| match path.strip_prefix("scripts/") {
-        Some(name) => !name.contains('/') && name.ends_with(".sh"),
-        None => true,
+    let wanted = all.filter(|path| path.strip_prefix("scripts/").is_none_or(|name| !name.contains('/')));
+    let read = wanted.map(|path| {
+        let executable = fs::metadata(repository().join(path)).unwrap().permissions().mode() & 0o100 != 0;
+        (path.to_owned(), (executable, fs::read(repository().join(path)).unwrap()))
     });
-    wanted.collect()
+    read.collect()
 }
 
 /// Runs a line that `init` printed, as a shell does; placeholders are filled in by `values`.

@@ -215,10 +215,11 @@ async fn a_step_that_fails_is_tried_again_as_often_as_it_says() {
     bench.lines(&step).await;
     assert_eq!(read(&count), "x\nx\nx\n");
 
-    let mut slow = shell(bench.inline("exec sleep 60"));
+    let mut slow = shell(bench.inline(&format!("echo slow >> {}; exec sleep 60", count.display())));
     (slow.timeout, slow.max_retries) = (Some(Duration::from_millis(300)), Some(1));
     let error = bench.failure(&slow).await;
     assert_eq!(error.chain()[1], "it did not end within its timeout of 300ms");
+    assert!(read(&count).matches("slow").count() <= 1);
 }
 
 #[tokio::test]

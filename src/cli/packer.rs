@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::args::ProjectArgs;
-use super::project::{given, inputs, mirrors, root_password};
+use super::project::{SECRET_VARIABLES, given, inputs, mirrors, root_password, seen_by_templates};
 use super::{Environment, print};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::packme::{Layout, Project, Values};
@@ -50,7 +50,9 @@ pub(super) fn values(args: &ProjectArgs, environment: &Environment, options: boo
     };
     let given = known.iter().filter(|(name, _)| options && by_option(name));
     let given = given.map(|(name, value)| (name.clone(), value.clone())).collect();
-    Ok(Values { beneath: known, environment: environment.clone(), given })
+    let secrets = SECRET_VARIABLES.iter().filter_map(|name| environment.get_key_value(*name));
+    let secrets = secrets.map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    Ok(Values { beneath: known, environment: seen_by_templates(environment), secrets, given })
 }
 
 /// Tells what is good to know on standard error.

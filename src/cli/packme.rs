@@ -105,7 +105,9 @@ async fn build(
     }
     let names: Vec<String> = missing.iter().map(|name| (*name).to_owned()).collect();
     let mut args = build_args(&folder, &names)?;
-    args.again = format!("visabuild build -C {} {}", folder.display(), names.join(" "));
+    let shown = folder.to_string_lossy();
+    let words = ["visabuild", "build", "-C", &*shown].into_iter().chain(names.iter().map(String::as_str));
+    args.again = shlex::try_join(words).unwrap_or_else(|_| "visabuild build".to_owned());
     let output = build::output_folder(args.output.clone(), &folder)?;
     build::run(args, environment, signals).await.map_err(|error| match error.kind() {
         Kind::Usage => error.hint("manifest.json is written: what visabuild does not know, `packer build` may"),
@@ -134,14 +136,16 @@ fn project_folder(project: &Project, input: &Path) -> Result<PathBuf> {
 /// Puts the image where packme's users look for it, under packme's name. It takes no more room: it is the same file.
 fn offer(manifest: &Manifest, output: &Path) -> Result<()> {
     let builder = &manifest.json["builders"][0];
-    // A builder that only the parent has gets no name from packme, and Packer's own default is not asked for.
-    let (Some(folder), Some(name)) = (builder["output_directory"].as_str(), builder["vm_name"].as_str()) else {
-        return Ok(());
-    };
-    let image = output.join(&manifest.template).join(format!("{}.qcow2", manifest.template));
-    let offered = Path::new(folder).join(name);
+    let template = &manifest.template;
+    let Some(kind) = builder["type"].as_str() else { return Ok(()) };
+    // A builder that only the parent has gets no name from packme: it gets that of the others here.
+    let usual = manifest.file.parent().unwrap_or(Path::new(".")).join(LEFT_FOLDERS[0]);
+    let folder = builder["output_directory"].as_str().map_or(usual, PathBuf::from);
+    let name = builder["vm_name"].as_str().map_or_else(|| format!("{template}-{kind}.iso"), str::to_owned);
+    let image = output.join(template).join(format!("{template}.qcow2"));
+    let offered = folder.join(name);
     let context = || format!("cannot write {}", offered.display());
-    fs::create_dir_all(folder).context(Kind::Host, context)?;
+    fs::create_dir_all(&folder).context(Kind::Host, context)?;
     match fs::hard_link(&image, &offered) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             std::os::unix::fs::symlink(&image, &offered).context(Kind::Host, context)

@@ -30,7 +30,7 @@ use crate::source::{boot_loader, bootstrap};
 use crate::template::{self, Alternatives, BaseBuilder, Builder, ChosenAlternative, Inputs, Project, Template, Value};
 
 /// Variables of the environment that are secrets: templates do not see them.
-const SECRET_VARIABLES: [&str; 4] =
+pub(super) const SECRET_VARIABLES: [&str; 4] =
     ["VISA_ROOT_PASSWORD", "OS_PASSWORD", "OS_TOKEN", "OS_APPLICATION_CREDENTIAL_SECRET"];
 
 /// A resolved project with what it was resolved from.

@@ -1,7 +1,9 @@
 //! One template as Packer's JSON, with all that packme sets in it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use secrecy::SecretString;
 use serde_json::{Map as JsonMap, Value as Json, json};
 
 use super::project::{Declaration, Project};
@@ -48,7 +50,7 @@ pub(super) fn make(project: &Project, template: &Declaration, values: &Values) -
     for (key, tree) in sections.map(Sections::in_order).into_iter().flatten() {
         json.insert(key.to_owned(), tree.render(&context, &mut secrets, &mut problems));
     }
-    declare(&secrets, &mut json);
+    declare(&secrets, &values.secrets, &mut json);
     problems.into_result()?;
     let file = project.templates_folder.join(&template.name).join("manifest.json");
     Ok(Manifest { template: template.name.clone(), file, json: Json::Object(json), warnings })
@@ -68,15 +70,16 @@ impl Sections {
 }
 
 /// Secrets become user variables of Packer's, which it reads from the environment and hides in its output.
-fn declare(secrets: &Secrets, json: &mut JsonMap<String, Json>) {
+fn declare(secrets: &Secrets, environment: &BTreeMap<String, SecretString>, json: &mut JsonMap<String, Json>) {
     if secrets.is_empty() {
         return;
     }
     if let Some(Json::Object(variables)) = json.get_mut("variables") {
         for name in secrets {
-            let variable = SECRETS.iter().find(|(secret, _)| secret == name);
+            let own = SECRETS.iter().find(|(secret, _)| secret == name).map(|(_, variable)| *variable);
             // Null is Packer's word for a variable that must be given.
-            let value = variable.map_or(Json::Null, |(_, variable)| json!(format!("{{{{env `{variable}`}}}}")));
+            let value = own.or_else(|| environment.contains_key(name).then_some(name));
+            let value = value.map_or(Json::Null, |variable| json!(format!("{{{{env `{variable}`}}}}")));
             variables.entry(name.clone()).or_insert(value);
         }
     }

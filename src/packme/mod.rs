@@ -78,8 +78,11 @@ impl Manifest {
     pub fn write(&self) -> Result<()> {
         // A link stays one: packme, too, writes to what it leads to.
         let file = fs::canonicalize(&self.file).unwrap_or_else(|_| self.file.clone());
-        let mode = fs::metadata(&file).map_or(0o666, |metadata| metadata.permissions().mode() & 0o777);
+        let before = fs::metadata(&file).map(|metadata| metadata.permissions()).ok();
+        let mode = before.as_ref().map_or(0o666, |permissions| permissions.mode() & 0o777);
         replace_file(&file, self.text().as_bytes(), mode)
+            // What was there before stays so, whatever the umask.
+            .and_then(|()| before.map_or(Ok(()), |permissions| fs::set_permissions(&file, permissions)))
             .context(Kind::Host, || format!("cannot write {}", self.file.display()))
     }
 }

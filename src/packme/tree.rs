@@ -119,12 +119,16 @@ pub(super) type Secrets = std::collections::BTreeSet<String>;
 fn rendered(text: &str, place: &Node, context: &Context, secrets: &mut Secrets, problems: &mut Problems) -> String {
     let Some(rendered) = context.render(place, text, problems) else { return String::new() };
     let mut out = rendered.masked().to_owned();
+    let mut is_there = true;
     for name in rendered.secrets() {
         secrets.insert(name.clone());
-        out = out.replace(&format!("‹secret:{name}›"), &format!("{{{{user `{name}`}}}}"));
+        let placeholder = format!("‹secret:{name}›");
+        is_there &= out.contains(&placeholder);
+        out = out.replace(&placeholder, &format!("{{{{user `{name}`}}}}"));
     }
     // A filter has changed what stands for a secret.
-    if !rendered.secrets().is_empty() && out.to_lowercase().contains("‹secret:") {
+    let is_changed = |sign: char| text.matches(sign).count() < out.matches(sign).count();
+    if !rendered.secrets().is_empty() && (!is_there || is_changed('‹') || is_changed('›')) {
         problems.at(place.location(), "a secret can stand in Packer's JSON only as it is, without a filter");
     }
     out

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use secrecy::SecretString;
+
 use super::project::{Declaration, Project};
 use super::scalar;
 use crate::template::Value;
@@ -19,6 +21,8 @@ pub struct Values {
     pub beneath: BTreeMap<String, Value>,
     /// The process environment, over the templates' environment files.
     pub environment: BTreeMap<String, String>,
+    /// Those of its variables that are secrets: Packer reads them itself.
+    pub secrets: BTreeMap<String, SecretString>,
     /// What was given on the command line, over everything else.
     pub given: BTreeMap<String, Value>,
 }
@@ -39,6 +43,9 @@ impl Values {
         file(project, template, &mut context, problems);
         for (name, value) in &self.environment {
             context.set(name, Value::Plain(value.clone()), None);
+        }
+        for (name, value) in &self.secrets {
+            context.set(name, Value::Secret(value.clone()), None);
         }
         for (name, value) in &self.given {
             context.set(name, shown(value), None);

@@ -67,8 +67,9 @@ pub async fn run(guest: &mut Guest, provisioner: &Provisioner, context: &Context
 }
 
 /// Whether the next attempt could end otherwise: not where the machine ended, or the files of this host are the reason.
+/// After a timeout what the step has started may still run, beside which it cannot be done again.
 fn may_go_otherwise(guest: &Guest, error: &Error) -> bool {
-    let of_the_step = matches!(error.cause(), None | Some(Cause::Command(_) | Cause::TimedOut));
+    let of_the_step = matches!(error.cause(), None | Some(Cause::Command(_)));
     error.kind() == Kind::Build && of_the_step && !guest.is_lost()
 }
 

@@ -102,6 +102,18 @@ fn secrets_are_variables_of_packers() {
         .unwrap();
     let (_, err, code) = run(&project, "plan a --format packer");
     assert!(code == 2 && err.contains("without a filter"), "{err}");
+    let length = "packer: {description: '{{ root_password | length }}'}\n";
+    fs::write(project.root.join("templates/a/manifest.yml"), length).unwrap();
+    let (_, err, code) = run(&project, "plan a --format packer");
+    assert!(code == 2 && err.contains("without a filter"), "{err}");
+    // A variable of the environment that holds a secret is one, too.
+    fs::write(project.root.join("templates/a/manifest.yml"), "packer: {description: '{{ OS_PASSWORD }}'}\n").unwrap();
+    let mut command = visabuild();
+    command.args(["plan", "a", "--format", "packer"]).current_dir(&project.root).env("OS_PASSWORD", "hunter2hunter2");
+    let out = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["description"], "{{user `OS_PASSWORD`}}");
+    assert_eq!(json["variables"]["OS_PASSWORD"], "{{env `OS_PASSWORD`}}");
     // packme's own ways to give it are packme's.
     fs::write(project.root.join("templates/a/manifest.yml"), "packer: {description: '{{ proxy }}'}\n").unwrap();
     let mut command = visabuild();

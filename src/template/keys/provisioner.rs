@@ -34,7 +34,7 @@ const COMMON: Group = Group {
             "0",
             Form::Number(0),
             "3",
-            "so many further attempts where it fails, unless the machine has; the last one's error is told",
+            "so many further attempts where it fails, but not after its timeout; the last one's error is told",
         ),
         Key::own(
             "cache",
