@@ -21,6 +21,9 @@ pub(crate) const FIRST_QEMU: (u64, u64) = (8, 2);
 /// Bytes a second at which the stream may be written; QEMU's own limit is meant for a network.
 const BANDWIDTH: u64 = 1 << 40;
 
+/// How long is waited between questions whether QEMU has ended a migration.
+const SETTLING: Duration = Duration::from_millis(10);
+
 /// How long the stream may take to be written or read.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
@@ -32,8 +35,8 @@ impl Running {
     /// The guest stands still until both are done.
     ///
     /// # Errors
-    /// QEMU refuses or is gone, or `cancel` fires. The guest goes on in any case: with `overlay` if that was done, which
-    /// [`super::live_disk::LiveDisk::overlays`] tells.
+    /// QEMU refuses or is gone, or `cancel` fires. The guest goes on with `overlay` if that was done, which
+    /// [`super::live_disk::LiveDisk::overlays`] tells, unless it is that which QEMU refuses: see [`Self::resume`].
     pub(crate) async fn save_memory(&self, overlay: &Path, memory: &Path, cancel: &CancellationToken) -> Result<()> {
         // QEMU would make it readable for its group.
         let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(memory);
@@ -46,9 +49,26 @@ impl Running {
             self.migrate("migrate", memory, cancel).await
         };
         let saved = saved.await;
-        let resumed = self.qmp.execute("cont", json!({})).await;
+        let resumed = self.resume().await;
         self.held.hold(false);
-        saved.and(resumed.map(drop)).map_err(|error| error.context("keeping the guest's memory"))
+        saved.and(resumed).map_err(|error| error.context("keeping the guest's memory"))
+    }
+
+    /// Lets a guest that stands still go on; one that runs does anyway.
+    ///
+    /// # Errors
+    /// QEMU refuses or is gone.
+    pub(crate) async fn resume(&self) -> Result<()> {
+        // A busy host's QEMU says that a migration is complete before it takes `cont` again, and has no event for that.
+        let settled = async {
+            while self.qmp.execute("query-status", json!({})).await?["status"] == "finish-migrate" {
+                tokio::time::sleep(SETTLING).await;
+            }
+            Ok(())
+        };
+        let settled = tokio::time::timeout(PATIENCE, settled).await;
+        settled.unwrap_or_else(|_| Err(Error::build(format!("QEMU did not end its migration within {PATIENCE:?}"))))?;
+        self.qmp.execute("cont", json!({})).await.map(drop)
     }
 
     /// Lets a machine that was started to wait for it ([`super::Config::waits_for_memory`]) go on with the memory in
@@ -61,7 +81,7 @@ impl Running {
         let loaded = async {
             self.migrate("migrate-incoming", memory, cancel).await?;
             // It stands still, as when the memory was written.
-            self.qmp.execute("cont", json!({})).await.map(drop)
+            self.resume().await
         };
         let loaded = loaded.await;
         self.held.hold(false);

@@ -358,6 +358,8 @@ impl<'a> Checkpoints<'a> {
             return Err(ended.into());
         }
         self.context.cancelled()?;
+        // Whatever has failed, a guest that stands still would be waited for in vain.
+        machine.resume().await?;
         let text = format!("the checkpoint has no memory: {}", error.chain().join(": "));
         self.context.events.warn(Some(&self.stage.name), text);
         if machine.disk().overlays().await == before {
