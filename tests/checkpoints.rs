@@ -223,7 +223,8 @@ fn nspawn_who_is_asked_about_a_failed_step_looks_into_the_guest_tries_it_again_o
     terminal.wait_for("or [a]bort? ");
     terminal.say("k\n");
     terminal.wait_for("is skipped: the image is without it");
-    terminal.wait_for("| mended");
+    // What is left was done before, without that step.
+    terminal.wait_for("steps left to do: 1");
     terminal.wait_for("tiny: stopped after step 3 as asked");
     assert_eq!(terminal.end(), 0);
 
