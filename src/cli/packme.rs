@@ -197,22 +197,23 @@ mod tests {
     #[test]
     fn an_image_is_offered_under_packmes_name() {
         let folder = tempfile::tempdir().unwrap();
-        let builds = folder.path().join("templates/a/builds");
         let image = folder.path().join("builds/a/a.qcow2");
         fs::create_dir_all(folder.path().join("builds/a")).unwrap();
         fs::write(&image, "disk").unwrap();
-        let manifest = |builder: serde_json::Value| Manifest {
-            template: "a".to_owned(),
-            file: PathBuf::new(),
-            json: json!({ "builders": [builder] }),
-            warnings: Vec::new(),
-        };
-        // Of a builder that only the parent has, nobody knows where Packer would leave its image.
-        offer(&manifest(json!({ "name": "qemu" })), &folder.path().join("builds")).unwrap();
-        assert!(!builds.exists());
-        let named = json!({ "output_directory": builds, "vm_name": "a-qemu.iso" });
-        offer(&manifest(named), &folder.path().join("builds")).unwrap();
-        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-        assert_eq!(inode(&builds.join("a-qemu.iso")), inode(&image));
+        let elsewhere = folder.path().join("elsewhere");
+        let own = json!({ "type": "qemu", "output_directory": elsewhere, "vm_name": "b.iso" });
+        // One that only the parent has gets no name from packme.
+        let inherited = json!({ "name": "qemu", "type": "qemu" });
+        for (builder, offered) in [(own, "elsewhere/b.iso"), (inherited, "templates/a/builds/a-qemu.iso")] {
+            let manifest = Manifest {
+                template: "a".to_owned(),
+                file: folder.path().join("templates/a/manifest.json"),
+                json: json!({ "builders": [builder] }),
+                warnings: Vec::new(),
+            };
+            offer(&manifest, &folder.path().join("builds")).unwrap();
+            let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+            assert_eq!(inode(&folder.path().join(offered)), inode(&image));
+        }
     }
 }
