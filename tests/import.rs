@@ -186,3 +186,123 @@ fn secrets_and_conditions() {
            hint: give it with --var name=VALUE or --var-file FILE\n"
     );
 }
+
+/// A project of one file, imported: all its files, by their names.
+fn accepted(name: &str, text: &str, environment: &[(&str, &str)]) -> String {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join(name), text).unwrap();
+    let output = folder.path().join("new");
+    let mut command = visabuild();
+    command.current_dir(folder.path()).env("SOURCE_DATE_EPOCH", NOW).envs(environment.iter().copied());
+    let (_, err, code) = told(&command.args(["import", name, "--output", "new"]).output().unwrap());
+    assert_eq!((err.as_str(), code), ("", 0));
+    let read = |name: &str| fs::read_to_string(output.join("templates/a").join(name)).unwrap();
+    format!("{}{}", read("environment.yml"), read("manifest.yml"))
+}
+
+#[track_caller]
+fn has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+const SOURCE: &str = "build {\n  sources = [\"qemu.a\"]\n}\nsource \"qemu\" \"a\" {\n  iso_checksum = \"none\"\n  \
+                      iso_url = \"http://h/x.iso\"\n  ssh_username = \"root\"\n";
+
+#[test]
+fn values_are_written_as_they_are() {
+    let text = format!(
+        "{SOURCE}  ssh_password = var.text\n  boot_command = [var.late]\n}}\n\
+         variable \"text\" {{\n  default = \"{{{{ .Vars }}}} {{{{ .Path }}}} {{% {{#\"\n}}\n\
+         variable \"late\" {{\n  default = \"x-{{{{ build_name }}}}\"\n}}\n"
+    );
+    let written = accepted("a.pkr.hcl", &text, &[]);
+    has(&written, &["text: \"{{ .Vars }} {{ .Path }} {% {#\"", "ssh_password: \"{{ text }}\"", "boot_command: [\"x-a\"]"]);
+}
+
+#[test]
+fn secrets_of_all_kinds_stay_secret() {
+    let list = "variable \"keys\" {\n  sensitive = true\n  default = [\"hush-hush\"]\n}\n";
+    let local = "local \"token\" {\n  sensitive = true\n  expression = \"hush-hush\"\n}\n";
+    for (name, used, declared) in [("keys", "var.keys", list), ("local.token", "[local.token]", local)] {
+        let err = refused("a.pkr.hcl", &format!("{SOURCE}  boot_command = {used}\n}}\n{declared}"), &[]);
+        has(&err, &[&format!("the secret `{name}` would be part of what is written")]);
+        assert!(!err.contains("hush"), "{err}");
+    }
+    let number = "variable \"pin\" {\n  sensitive = true\n  type = number\n  default = \"hush-hush\"\n}\n";
+    let err = refused("a.pkr.hcl", &format!("{SOURCE}}}\n{number}"), &[]);
+    has(&err, &["the value of `pin` is not of this type"]);
+    assert!(!err.contains("hush"), "{err}");
+
+    let json = |value: &str| {
+        format!(
+            "{{\"variables\": {{\"url\": \"http://u:{{{{user `pw`}}}}@h/x.iso\", \"pw\": \"hush-hush\"}},\n\
+             \"sensitive-variables\": [\"pw\"],\n\"builders\": [{{\"type\": \"qemu\", \"name\": \"a\", \
+             \"iso_url\": \"{value}\", \"iso_checksum\": \"none\", \"ssh_username\": \"root\"}}]}}"
+        )
+    };
+    let written = accepted("a.json", &json("{{user `url`}}"), &[]);
+    has(&written, &["iso_url: \"http://u:{{ pw }}@h/x.iso\"", "pw: \"\"\n"]);
+    assert!(!written.contains("hush"), "{written}");
+    let err = refused("a.json", &json("http://{{ user `pw` | upper }}/x.iso"), &[]);
+    has(&err, &["the value of `pw`, which is secret or the environment's, would be written"]);
+}
+
+#[test]
+fn values_of_the_environment_are_not_written() {
+    let hcl = |default: &str| {
+        format!("{SOURCE}  ssh_password = var.token\n}}\nvariable \"token\" {{\n  default = {default}\n}}\n")
+    };
+    let environment = [("IMPORT_TOKEN", "hush-hush"), ("no_proxy", "hush-hush")];
+    for default in ["\"${env(\"IMPORT_TOKEN\")}\"", "(env(\"IMPORT_TOKEN\"))"] {
+        let written = accepted("a.pkr.hcl", &hcl(default), &environment);
+        has(&written, &["IMPORT_TOKEN: \"\"\n", "ssh_password: \"{{ IMPORT_TOKEN }}\""]);
+        assert!(!written.contains("hush"), "{written}");
+    }
+    for default in ["coalesce(env(\"IMPORT_TOKEN\"), \"x\")", "\"x-${env(\"IMPORT_TOKEN\")}\""] {
+        has(
+            &refused("a.pkr.hcl", &hcl(default), &[]),
+            &["what is computed of the process environment would be written"],
+        );
+    }
+    has(&refused("a.pkr.hcl", &hcl("env(\"no_proxy\")"), &[]), &["`no_proxy` of the process environment means"]);
+    let json = "{\"variables\": {\"x\": \"x-{{env `IMPORT_TOKEN`}}\"}, \"builders\": [{\"type\": \"qemu\"}]}";
+    has(&refused("a.json", json, &[]), &["can only be the whole value of a variable"]);
+}
+
+#[test]
+fn mappings_go_by_their_keys() {
+    let text = format!(
+        "{SOURCE}  boot_command = concat([for k, v in {{b = 1, a = 2}} : \"${{k}}${{v}}\"], tolist(toset([\"z\", \"y\", \"z\"])), \
+         setunion([\"d\"], [\"c\"]), [jsonencode({{f = 1, e = 2}})])\n}}\n"
+    );
+    let written = accepted("a.pkr.hcl", &text, &[]);
+    let order: Vec<_> = ["- a2", "- b1", "- \"y\"", "- z", "- c", "- d", "\\\"e\\\":2,\\\"f\\\":1"]
+        .map(|part| written.find(part))
+        .into();
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}\n{written}");
+}
+
+#[test]
+fn variables_of_json_may_name_later_ones() {
+    let text = "{\"variables\": {\"a\": \"{{user `b`}}/x.iso\", \"b\": \"{{user `c`}}\", \"c\": \"http://h\"},\n\
+                \"builders\": [{\"type\": \"qemu\", \"name\": \"a\", \"iso_url\": \"{{user `a`}}\", \"iso_checksum\": \"none\", \
+                \"ssh_username\": \"root\"}]}";
+    has(&accepted("a.json", text, &[]), &["a: http://h/x.iso\n"]);
+    let circle =
+        "{\"variables\": {\"a\": \"{{user `b`}}\", \"b\": \"{{user `a`}}\"}, \"builders\": [{\"type\": \"qemu\"}]}";
+    has(&refused("a.json", circle, &[]), &["undefined variable `a`", "undefined variable `b`"]);
+}
+
+#[test]
+fn options_of_steps_are_those_that_visabuild_has() {
+    let step = "  provisioner \"shell\" {\n    inline = [\"true\"]\n    max_retries = 2\n    remote_file = \"x.sh\"\n    \
+                skip_clean = true\n    use_env_var_file = true\n    start_retry_timeout = \"5m\"\n    \
+                continue_on_error = false\n  }\n}\n";
+    let text = format!("{SOURCE}}}\n").replacen("}\n", step, 1);
+    let written = accepted("a.pkr.hcl", &text, &[]);
+    has(&written, &["max_retries: 2", "remote_file: x.sh", "skip_clean: true", "use_env_var_file: true"]);
+    has(&written, &["# Without `start_retry_timeout`: a connection"]);
+    assert!(!written.contains("continue_on_error"), "{written}");
+}

@@ -1,9 +1,10 @@
 //! Go's templates in Packer's strings: `{{ user "x" }}`, `{{ isotime }}`, `{{ .HTTPIP }}`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::budget::{Budget, Exhausted};
 use super::clock::{Moment, from_go};
 use super::value::{Part, Text, Value};
 
@@ -12,8 +13,9 @@ use super::value::{Part, Text, Value};
 pub(super) struct Functions<'a> {
     /// Variables of a JSON template; HCL has none.
     pub(super) user: Option<&'a BTreeMap<String, Value>>,
-    /// What the variables of the environment are; only the values of variables may ask.
-    pub(super) environment: Option<&'a BTreeMap<String, String>>,
+    /// Names of variables whose values may not be part of what is written.
+    pub(super) secrets: &'a BTreeSet<String>,
+    pub(super) budget: &'a Budget,
     /// The build's name, where there is one.
     pub(super) build_name: Option<&'a str>,
     pub(super) folder: &'a Path,
@@ -68,16 +70,41 @@ pub(super) enum Fault {
     Unsupported(String, &'static str),
 }
 
-/// Carries out the actions in the literal parts of `text`. `{{ .Name }}` stays.
+impl From<Exhausted> for Fault {
+    fn from(fault: Exhausted) -> Self {
+        Self::Wrong(fault.0.to_owned())
+    }
+}
+
+/// Carries out the actions in `text`, also in the values of its variables. `{{ .Name }}` stays.
 pub(super) fn render(text: Text, functions: &Functions<'_>) -> Result<Text, Fault> {
     let mut out = Text::default();
     for part in text.0 {
         match part {
             Part::Literal(literal) => out.append(literals(&literal, functions)?),
+            // Packer renders what its variables hold; a variable here is put in as it is.
+            Part::Named { name, value } if has_actions(&value) => {
+                open(&name, functions)?;
+                out.append(literals(&value, functions)?);
+            }
             other => out.push(other),
         }
     }
     Ok(out)
+}
+
+/// Whether there is something to carry out, which `{{ .Name }}` is not.
+pub(super) fn has_actions(text: &str) -> bool {
+    text.split("{{").skip(1).any(|tag| !tag.trim_start().starts_with('.'))
+}
+
+/// Fails for a variable whose value may not be written.
+fn open(name: &str, functions: &Functions<'_>) -> Result<(), Fault> {
+    if functions.secrets.contains(name) {
+        let message = format!("the value of `{name}`, which is secret or the environment's, would be written");
+        return Err(Fault::Wrong(message));
+    }
+    Ok(())
 }
 
 fn literals(text: &str, functions: &Functions<'_>) -> Result<Text, Fault> {
@@ -131,6 +158,7 @@ enum Word {
 }
 
 fn action(inner: &str, functions: &Functions<'_>) -> Result<Text, Fault> {
+    let _level = functions.budget.enter()?;
     if inner.starts_with("/*") {
         return Ok(Text::default());
     }
@@ -214,6 +242,11 @@ fn call(command: &[Word], piped: Option<&Text>, inner: &str, functions: &Functio
         }
     }
     if let (Some(piped), "upper" | "lower" | "replace" | "replace_all" | "split") = (piped, name) {
+        for part in &piped.0 {
+            if let Part::Named { name, .. } = part {
+                open(name, functions)?;
+            }
+        }
         arguments.push(piped.plain());
     } else if piped.is_some() {
         return Err(unknown(inner));
@@ -224,6 +257,8 @@ fn call(command: &[Word], piped: Option<&Text>, inner: &str, functions: &Functio
 
 fn function(name: &str, arguments: &[&str], inner: &str, functions: &Functions<'_>) -> Result<Text, Fault> {
     let plain = |text: String| Ok(Text::literal(text));
+    let budget = functions.budget;
+    budget.take(arguments.iter().map(|argument| argument.len()).sum())?;
     let time = |format: &str| {
         let part = functions.times.variable(format);
         part.map(|part| Text(vec![part]))
@@ -231,10 +266,9 @@ fn function(name: &str, arguments: &[&str], inner: &str, functions: &Functions<'
     };
     match (name, arguments) {
         ("user", [name]) => user(name, functions),
-        ("env", [name]) => match functions.environment {
-            Some(environment) => plain(environment.get(*name).cloned().unwrap_or_default()),
-            None => Err(Fault::Wrong(format!("`{{{{ {inner} }}}}` is allowed in the values of variables only"))),
-        },
+        ("env", [_]) => Err(Fault::Wrong(format!(
+            "`{{{{ {inner} }}}}` can only be the whole value of a variable: what the environment has is not written"
+        ))),
         ("timestamp", []) => time("%s"),
         ("isotime", []) => time("%Y-%m-%dT%H:%M:%SZ"),
         ("isotime", [layout]) => time(&from_go(layout)),
@@ -248,9 +282,9 @@ fn function(name: &str, arguments: &[&str], inner: &str, functions: &Functions<'
         ("upper", [text]) => plain(text.to_uppercase()),
         ("lower", [text]) => plain(text.to_lowercase()),
         ("clean_resource_name", [text]) => plain((*text).to_owned()),
-        ("replace_all", [from, to, text]) if !from.is_empty() => plain(text.replace(from, to)),
+        ("replace_all", [from, to, text]) if !from.is_empty() => replaced(text, from, to, (usize::MAX, budget)),
         ("replace", [from, to, count, text]) if !from.is_empty() => match count.parse::<i64>() {
-            Ok(count) => plain(text.replacen(from, to, usize::try_from(count).unwrap_or(usize::MAX))),
+            Ok(count) => replaced(text, from, to, (usize::try_from(count).unwrap_or(usize::MAX), budget)),
             Err(_) => Err(unknown(inner)),
         },
         ("split", [text, separator, at]) if !separator.is_empty() => {
@@ -273,12 +307,22 @@ fn function(name: &str, arguments: &[&str], inner: &str, functions: &Functions<'
     }
 }
 
+/// The text with at most so many occurrences replaced.
+fn replaced(text: &str, from: &str, to: &str, (most, budget): (usize, &Budget)) -> Result<Text, Fault> {
+    let count = text.matches(from).take(most).count();
+    budget.take(count.saturating_mul(to.len()).saturating_add(text.len()))?;
+    Ok(Text::literal(text.replacen(from, to, most)))
+}
+
 fn user(name: &str, functions: &Functions<'_>) -> Result<Text, Fault> {
     let Some(variables) = functions.user else {
         return Err(Fault::Wrong(format!("HCL has no `{{{{ user }}}}`: write `${{var.{name}}}`")));
     };
     match variables.get(name) {
-        Some(value) => Ok(value.to_text().unwrap_or_default()),
+        Some(value) => {
+            functions.budget.take(value.size())?;
+            Ok(value.to_text().unwrap_or_default())
+        }
         None => Err(Fault::Wrong(format!("undefined variable `{name}`"))),
     }
 }
@@ -297,7 +341,8 @@ mod tests {
         let times = Times { now: 1_795_356_309, ..Times::default() };
         let functions = Functions {
             user: Some(&variables),
-            environment: None,
+            secrets: &BTreeSet::new(),
+            budget: &Budget::default(),
             build_name: Some("debian"),
             folder: Path::new("/project"),
             times: &times,

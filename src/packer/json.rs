@@ -1,10 +1,11 @@
 //! Packer's older language: one JSON file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use indexmap::IndexMap;
 
+use super::budget::Budget;
 use super::document::{Block, Build, Document, Field, Findings, Variable};
 use super::go_template::{self, Fault, Functions};
 use super::value::{Text, Value};
@@ -33,7 +34,15 @@ pub(super) fn is_template(text: &str) -> bool {
 /// Reads the template in `text`.
 pub(super) fn read(file: &Path, text: &str, given: &Given, findings: &mut Findings) -> Option<Document> {
     let root = parse(file, text, &mut findings.faults)?;
-    let mut reader = Reader { given, folder: folder(file), findings, values: BTreeMap::new(), sensitive: Vec::new() };
+    let mut reader = Reader {
+        given,
+        folder: folder(file),
+        findings,
+        values: BTreeMap::new(),
+        sensitive: Vec::new(),
+        secrets: BTreeSet::new(),
+        budget: Budget::default(),
+    };
     let Content::Map(entries) = &root.content else {
         reader.findings.fault(Problem::at(root.location(), format!("expected a mapping, found {}", root.kind())));
         return None;
@@ -103,7 +112,13 @@ struct Reader<'a> {
     /// Variables, under the names that they get.
     values: BTreeMap<String, Value>,
     sensitive: Vec<String>,
+    /// Names that secret variables and those of the environment get.
+    secrets: BTreeSet<String>,
+    budget: Budget,
 }
+
+/// Most variables of a template.
+const MOST_VARIABLES: usize = 1000;
 
 impl Reader<'_> {
     fn variables(&mut self, node: &Node) -> Vec<Variable> {
@@ -111,6 +126,10 @@ impl Reader<'_> {
             self.findings.fault(Problem::at(node.location(), format!("expected a mapping, found {}", node.kind())));
             return Vec::new();
         };
+        if let Some(entry) = entries.get(MOST_VARIABLES) {
+            self.findings.fault(Problem::at(entry.location(), format!("more than {MOST_VARIABLES} variables")));
+            return Vec::new();
+        }
         let mut variables: Vec<_> = entries
             .iter()
             .map(|entry| Variable {
@@ -125,12 +144,9 @@ impl Reader<'_> {
             })
             .collect();
         let names = variables::names(&variables);
-        for (variable, entry) in variables.iter_mut().zip(entries) {
-            variable.value = self.given.value(&variable.name).or_else(|| self.default(entry));
-            let value = variable.value.clone().unwrap_or_else(|| Value::from(""));
-            let name = names.get(&variable.name).map_or("", String::as_str);
-            self.values.insert(variable.name.clone(), variables::named(name, value));
-        }
+        let closed = variables.iter().filter(|variable| variable.sensitive || variable.environment.is_some());
+        self.secrets = closed.filter_map(|variable| names.get(&variable.name).cloned()).collect();
+        self.values(&mut variables, entries, &names);
         for (name, problem) in self.given.unknown(&variables) {
             let problem = Problem::new(problem);
             let hint = suggestion(&name, variables.iter().map(|variable| variable.name.as_str()));
@@ -139,34 +155,65 @@ impl Reader<'_> {
         variables
     }
 
-    /// The value in the template; `null` is none.
-    fn default(&mut self, entry: &Entry) -> Option<Value> {
-        let Content::Scalar { text, .. } = &entry.value.content else {
-            if !entry.value.is_null() {
-                let message = format!("expected a string, found {}", entry.value.kind());
-                self.findings.fault(Problem::at(entry.value.location(), message));
+    /// Gives the variables their values. One may be made of others, in any order.
+    fn values(&mut self, variables: &mut [Variable], entries: &[Entry], names: &BTreeMap<String, String>) {
+        let mut open: Vec<usize> = (0..variables.len()).collect();
+        loop {
+            let mut faulty = Vec::new();
+            for &at in &open {
+                let variable = &mut variables[at];
+                let value = self
+                    .given
+                    .value(&variable.name)
+                    .map_or_else(|| self.default(variable, &entries[at]), |v| Ok(Some(v)));
+                match value {
+                    Ok(value) => {
+                        variable.value.clone_from(&value);
+                        let name = names.get(&variable.name).map_or("", String::as_str);
+                        let value = self.named(variable, name, value.unwrap_or_else(|| Value::from("")));
+                        self.values.insert(variable.name.clone(), value);
+                    }
+                    Err(fault) => faulty.push((at, fault)),
+                }
             }
-            return None;
-        };
-        let environment = &self.given.environment;
-        match self.rendered(text, Some(environment), None) {
-            Ok(text) => Some(Value::Text(text)),
-            Err(fault) => {
-                self.fault(fault, &entry.value.location());
-                None
+            if faulty.is_empty() || faulty.len() == open.len() {
+                for (at, fault) in faulty {
+                    self.fault(fault, &entries[at].value.location());
+                    self.values.insert(variables[at].name.clone(), Value::from(""));
+                }
+                return;
             }
+            open = faulty.into_iter().map(|(at, _)| at).collect();
         }
     }
 
-    fn rendered(
-        &self,
-        text: &str,
-        environment: Option<&BTreeMap<String, String>>,
-        build: Option<&str>,
-    ) -> Result<Text, Fault> {
+    /// The value under the variable's name. One that a secret is part of stands where it is used, with the secret's
+    /// name in it: it is not written as a value.
+    fn named(&self, variable: &Variable, name: &str, value: Value) -> Value {
+        let mut parts = Vec::new();
+        value.names(&mut parts);
+        let is_open = variable.sensitive || !parts.iter().any(|part| self.secrets.contains(part));
+        if is_open { variables::named(name, value) } else { value }
+    }
+
+    /// The value in the template; `null` is none.
+    fn default(&self, variable: &Variable, entry: &Entry) -> Result<Option<Value>, Fault> {
+        if let Some(name) = &variable.environment {
+            let value = self.given.environment.get(name).map_or("", String::as_str);
+            return Ok(Some(Value::from(value)));
+        }
+        match &entry.value.content {
+            Content::Scalar { text, .. } => Ok(Some(Value::Text(self.rendered(text, None)?))),
+            Content::Null => Ok(None),
+            _ => Err(Fault::Wrong(format!("expected a string, found {}", entry.value.kind()))),
+        }
+    }
+
+    fn rendered(&self, text: &str, build: Option<&str>) -> Result<Text, Fault> {
         let functions = Functions {
             user: Some(&self.values),
-            environment,
+            secrets: &self.secrets,
+            budget: &self.budget,
             build_name: build,
             folder: &self.folder,
             times: &self.given.times,
@@ -258,7 +305,7 @@ impl Reader<'_> {
                 text.parse().map_or_else(|_| Value::from(text.clone()), Value::Number)
             }
             // A builder is read before its name is known.
-            Content::Scalar { text, .. } => match self.rendered(text, None, build.or(Some(""))) {
+            Content::Scalar { text, .. } => match self.rendered(text, build.or(Some(""))) {
                 Ok(text) => Value::Text(text),
                 Err(fault) => {
                     comments.extend(self.fault(fault, &node.location()));

@@ -34,7 +34,7 @@ impl Draft {
             let name = template_name(&build.name, &templates);
             let folder = Path::new("templates").join(&name);
             let manifest = manifest(build, &name, &mut files, findings);
-            let environment = environment(document, &manifest.used);
+            let environment = environment(document, &manifest.used, findings);
             texts.insert(folder.join("environment.yml"), environment);
             texts.insert(folder.join("manifest.yml"), manifest.text);
             origins.insert(folder.join("manifest.yml"), manifest.origins);
@@ -172,7 +172,7 @@ fn manifest(build: &Build, name: &str, files: &mut Files, findings: &mut Finding
 }
 
 /// The variables that the manifest names.
-fn environment(document: &Document, used: &BTreeSet<String>) -> String {
+fn environment(document: &Document, used: &BTreeSet<String>, findings: &mut Findings) -> String {
     let names = variables::names(&document.variables);
     let mut entries: Vec<Entry> = Vec::new();
     let mut elsewhere = Vec::new();
@@ -186,13 +186,17 @@ fn environment(document: &Document, used: &BTreeSet<String>) -> String {
             continue;
         }
         let (mut comments, value) = described(variable, name);
+        if let Some(environment) = variable.environment.as_ref().filter(|environment| *environment != name) {
+            let what = format!("`{environment}` of the process environment means something else here");
+            let instead = format!("give the value of `{}` as `{name}`", variable.name);
+            comments = vec![findings.unsupported(&variable.place, what, &instead)];
+        }
         comments.extend(time_comment(document, variable, name));
         entries.push(Entry { comments, ..Entry::new(name, Yaml::Text(Text::literal(value))) });
     }
     for (name, time) in document.times.iter().filter(|(name, _)| used.contains(*name)) {
-        let how =
-            format!("The time of the import; Packer takes that of each build: {name}=$(date -u '+{}')", time.format);
-        entries.push(Entry { comments: vec![how], ..Entry::new(name, Yaml::Text(Text::literal(time.value.clone()))) });
+        let comments = vec![how_late(name, &time.format)];
+        entries.push(Entry { comments, ..Entry::new(name, Yaml::Text(Text::literal(time.value.clone()))) });
     }
     let mut writer = Writer::loose();
     writer.comments(&["A variable of the process environment wins over its value here.".to_owned()], 0);
@@ -211,7 +215,9 @@ fn environment(document: &Document, used: &BTreeSet<String>) -> String {
 
 /// How a variable gets the time of each build.
 fn how_late(name: &str, format: &str) -> String {
-    format!("The time of the import; Packer takes that of each build: {name}=$(date -u '+{format}')")
+    let format = format!("+{format}");
+    let format = shlex::try_quote(&format).unwrap_or_default();
+    format!("The time of the import; Packer takes that of each build: {name}=$(date -u {format})")
 }
 
 /// The comment of a variable that is nothing but a time.

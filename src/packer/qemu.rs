@@ -4,6 +4,8 @@ use super::document::{Block, Build, Field, Findings};
 use super::files::{Files, Use};
 use super::value::{Part, Text, Value};
 use super::yaml_text::{Entry, Yaml};
+use crate::template::keys::Effect;
+use crate::template::keys::builder::QEMU;
 
 /// Options that visabuild decides about itself (docs/import.md).
 const DECIDED: &str = "
@@ -13,18 +15,6 @@ const DECIDED: &str = "
     temporary_key_pair_name temporary_key_pair_type temporary_key_pair_bits ssh_file_transfer_method use_backing_file
     disable_vnc skip_resize_disk iso_skip_cache efi_drop_efivars ssh_disable_agent_forwarding
     ssh_clear_authorized_keys";
-
-/// Options without a counterpart, and what to do instead.
-const UNSUPPORTED: [(&str, &str); 8] = [
-    ("qemu_img_args", "visabuild makes disks by itself"),
-    ("net_bridge", "QEMU's own network takes the guest everywhere that the host gets to"),
-    ("ssh_host", "the guest is reached on the host, at a port that the kernel chooses"),
-    ("ssh_certificate_file", "the build's own key gets in by a NoCloud seed"),
-    ("ssh_keypair_name", "the build's own key gets in by a NoCloud seed"),
-    ("ssh_ciphers", "what the guest's SSH server offers is taken"),
-    ("ssh_key_exchange_algorithms", "what the guest's SSH server offers is taken"),
-    ("ssh_bastion_*, ssh_proxy_*, ssh_*_tunnels", "the guest runs on this host, nothing is between"),
-];
 
 /// What an installer is answered by, which a ready disk image has none of.
 const ANSWERS: &str = "boot_command boot_steps http_directory http_content cd_files cd_content cd_label floppy_files
@@ -104,10 +94,10 @@ fn unsupported(field: &Field) -> Option<&'static str> {
     if name.starts_with("winrm_") {
         return Some("visabuild builds no Windows guests");
     }
-    if name.starts_with("ssh_bastion_") || name.starts_with("ssh_proxy_") || name.ends_with("_tunnels") {
-        return Some(UNSUPPORTED[UNSUPPORTED.len() - 1].1);
+    match QEMU.find(name).map(|(_, key)| &key.effect) {
+        Some(Effect::Refused(refusal)) => Some(refusal.instead),
+        _ => None,
     }
-    UNSUPPORTED.iter().find(|(known, _)| *known == name).map(|(_, instead)| *instead)
 }
 
 /// The option's name and value in visabuild.

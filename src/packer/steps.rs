@@ -1,15 +1,11 @@
 //! Packer's provisioners and post-processors as visabuild's.
 
-use super::document::{Block, Build, Findings};
+use super::document::{Block, Build, Field, Findings};
 use super::files::{Files, Use};
 use super::value::{Text, Value};
 use super::yaml_text::{Entry, Yaml};
-
-/// What the steps may say.
-const COMMON: &str = "name pause_before timeout";
-const SHELL: &str = "inline script scripts inline_shebang environment_vars env execute_command remote_folder
-    expect_disconnect binary valid_exit_codes pause_after";
-const FILE: &str = "source sources content destination generated";
+use crate::template::keys::provisioner::{FILE, SHELL};
+use crate::template::keys::{Effect, Table};
 
 /// What stands for provisioners and post-processors that visabuild has not.
 const INSTEAD: [(&str, &str); 15] = [
@@ -35,7 +31,7 @@ pub(super) fn provisioners(build: &Build, template: &str, files: &mut Files, fin
     let mut entries = Vec::new();
     for block in &build.provisioners {
         entries.push(match block.kind.as_str() {
-            "shell" => step(block, SHELL, template, files, findings),
+            "shell" => step(block, &SHELL, template, files, findings),
             "file" => file(block, template, files, findings),
             _ => without(block, findings),
         });
@@ -71,16 +67,23 @@ fn file(block: &Block, template: &str, files: &mut Files, findings: &mut Finding
         let instead = "take the file out of the finished image, or print it: the build's log has it";
         return Entry::comment(findings.unsupported(&field.place, what, instead));
     }
-    step(block, FILE, template, files, findings)
+    step(block, &FILE, template, files, findings)
 }
 
-fn step(block: &Block, own: &str, template: &str, files: &mut Files, findings: &mut Findings) -> Entry {
+fn step(block: &Block, table: &Table, template: &str, files: &mut Files, findings: &mut Findings) -> Entry {
     let is_generated = block.field("generated").and_then(|field| field.value.is_true()).unwrap_or_default();
     let mut entries = vec![Entry::new("type", Yaml::Text(Text::literal(block.kind.clone())))];
     for field in block.fields.iter().filter(|field| field.value != Value::Null && field.name != "direction") {
         let name = field.name.as_str();
-        if !format!("{COMMON} {own}").split_whitespace().any(|known| known == name) {
-            entries.extend(left_out(block, name, &field.value, &field.place, findings));
+        // visabuild's own options are none of Packer's.
+        let known = table.find(name).map(|(_, key)| key).filter(|key| key.packer.is_some());
+        let effect = known.map(|key| &key.effect);
+        if let (Some(Effect::Ignored), Some(key)) = (effect, known) {
+            entries.push(Entry::comment(format!("Without `{name}`: {}.", key.about)));
+            continue;
+        }
+        if !matches!(effect, Some(Effect::Works)) {
+            entries.extend(left_out(block, field, effect, findings));
             continue;
         }
         let how = if is_generated { Use::Generated } else { Use::Step };
@@ -98,29 +101,19 @@ fn step(block: &Block, own: &str, template: &str, files: &mut Files, findings: &
     Entry::item(Yaml::Map(entries)).with(block.comments.clone(), &block.place)
 }
 
-/// The comment for an option that visabuild has not.
-fn left_out(
-    block: &Block,
-    name: &str,
-    value: &Value,
-    place: &crate::error::Location,
-    findings: &mut Findings,
-) -> Option<Entry> {
-    let is_off = matches!(value.to_plain().as_deref(), Some("0" | "false" | ""));
-    if is_off && matches!(name, "max_retries" | "continue_on_error" | "skip_clean" | "use_env_var_file") {
-        return None;
-    }
-    if name == "start_retry_timeout" {
-        return Some(Entry::comment(format!("Without `{name}`: a connection that breaks is a failure here.")));
-    }
-    let instead = match name {
-        "max_retries" => "let the script try again by itself",
-        "continue_on_error" => "let the script end with 0, or name its codes in `valid_exit_codes`",
-        "remote_file" | "remote_path" => "`remote_folder` says where the script goes",
-        "env_var_format" | "use_env_var_file" => "write `execute_command` with `{{ .Vars }}`",
-        "skip_clean" => "upload what is to stay by a `file` step",
+/// The comment for an option that visabuild has not, or not with this value.
+fn left_out(block: &Block, field: &Field, effect: Option<&Effect>, findings: &mut Findings) -> Option<Entry> {
+    let instead = match effect {
+        Some(Effect::Fixed { value, refusal, .. }) => {
+            let is_off = *value == "false" && field.value.is_true() == Some(false);
+            if is_off || field.value.to_plain().as_deref() == Some(value) {
+                return None;
+            }
+            refusal.instead
+        }
+        Some(Effect::Refused(refusal)) => refusal.instead,
         _ => "",
     };
-    let what = format!("`{name}` of provisioner `{}`", block.kind);
-    Some(Entry::comment(findings.unsupported(place, what, instead)))
+    let what = format!("`{}` of provisioner `{}`", field.name, block.kind);
+    Some(Entry::comment(findings.unsupported(&field.place, what, instead)))
 }

@@ -61,7 +61,8 @@ impl Text {
         parts.collect()
     }
 
-    fn size(&self) -> usize {
+    /// About how much memory it takes, bytes.
+    pub(super) fn size(&self) -> usize {
         let size = |part: &Part| match part {
             Part::Literal(text) | Part::Runtime(text) => text.len(),
             Part::Named { name, value } => name.len() + value.len(),
@@ -181,7 +182,12 @@ impl Value {
             Self::Number(value) => serde_json::Number::from_f64(*value).map_or(Json::Null, Json::Number),
             Self::Text(text) => Json::String(text.plain()),
             Self::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
-            Self::Map(map) => Json::Object(map.iter().map(|(key, value)| (key.clone(), value.to_json())).collect()),
+            Self::Map(map) => {
+                // HCL's mappings have no order but that of their keys.
+                let mut entries: Vec<_> = map.iter().collect();
+                entries.sort_by_key(|(key, _)| *key);
+                Json::Object(entries.into_iter().map(|(key, value)| (key.clone(), value.to_json())).collect())
+            }
             Self::Named { value, .. } => value.to_json(),
         }
     }

@@ -69,7 +69,7 @@ pub(super) struct Writer {
     pub(super) origins: Vec<(usize, Location)>,
     /// Variables that the templates in it name.
     pub(super) used: BTreeSet<String>,
-    /// Numbers in strings need no quotes, because all values are strings.
+    /// Values are strings as they are: numbers need no quotes, and nothing is filled in.
     loose: bool,
 }
 
@@ -202,6 +202,10 @@ impl Writer {
 
     /// A string in the language of visabuild's templates.
     pub(super) fn template(&mut self, text: &Text) -> String {
+        // Nothing is filled in in a file of variables.
+        if self.loose {
+            return text.plain();
+        }
         let mut out = String::new();
         for (at, part) in text.0.iter().enumerate() {
             match part {
@@ -228,10 +232,16 @@ impl Writer {
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min() {
-        out.push_str(&rest[..at]);
-        out.push_str(&format!("{{{{ \"{}\" }}}}", &rest[at..at + 2]));
-        rest = &rest[at + 2..];
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        rest = after;
+        match after.chars().next().filter(|next| "{%#".contains(*next)) {
+            Some(next) => {
+                out.push_str(&format!("{{{{ \"{{{next}\" }}}}"));
+                rest = &after[1..];
+            }
+            None => out.push('{'),
+        }
     }
     out.push_str(rest);
     out
@@ -279,7 +289,8 @@ fn scalar(text: &str, loose: bool) -> String {
         && !text.contains(": ")
         && !text.contains(" #")
         && !text.contains("{{")
-        && !text.ends_with([':', ' ']);
+        && text == text.trim_end()
+        && !text.ends_with(':');
     let words = ["yes", "no", "on", "off", "y", "n", "true", "false", "null", "~"];
     if plain && (loose || !words.contains(&text.to_ascii_lowercase().as_str())) {
         match serde_yaml::from_str::<serde_yaml::Value>(text) {
@@ -354,6 +365,17 @@ mod tests {
             assert_eq!(scalar(text, false), expected);
         }
         assert_eq!(scalar("4096", true), "4096");
+        for space in ["\u{a0}", "\u{3000}", " "] {
+            assert_eq!(scalar(&format!("x{space}"), true), format!("\"x{space}\""));
+        }
+    }
+
+    #[test]
+    fn nothing_is_escaped_where_nothing_is_filled_in() {
+        let mut writer = Writer::loose();
+        let text = "chmod +x {{ .Path }}; {# {% x";
+        writer.map(&[Entry::new("key", Yaml::Text(Text::literal(text)))], 0);
+        assert_eq!(writer.text, format!("key: \"{text}\"\n"));
     }
 
     #[test]

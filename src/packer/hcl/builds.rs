@@ -237,11 +237,16 @@ impl<'a, 'f> Builds<'a, 'f> {
     /// Carries out Go's templates in all strings of a value.
     fn rendered(&mut self, value: Value, place: &Location, comments: &mut Vec<String>) -> Value {
         match value {
+            Value::Named { .. } if value.to_plain().is_some_and(|text| go_template::has_actions(&text)) => {
+                let text = value.to_text().unwrap_or_default();
+                self.rendered(Value::Text(text), place, comments)
+            }
             Value::Text(text) => {
                 let name = self.globals.source.borrow().as_ref().map(|(name, _)| name.clone());
                 let functions = Functions {
                     user: None,
-                    environment: None,
+                    secrets: &self.globals.sensitive,
+                    budget: self.globals.budget,
                     build_name: name.as_deref(),
                     folder: self.globals.folder,
                     times: self.globals.times,

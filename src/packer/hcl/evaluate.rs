@@ -14,7 +14,7 @@ use hcl_edit::{Decorated, Span};
 use indexmap::IndexMap;
 
 use super::functions;
-use super::globals::Globals;
+use super::globals::{Globals, secret};
 use super::source::Source;
 use crate::error::{Location, Problem};
 use crate::packer::budget::Exhausted;
@@ -89,9 +89,7 @@ impl<'a> Evaluator<'a> {
         value.names(&mut names);
         for name in names {
             if self.globals.sensitive.contains(&name) {
-                let message = format!("the secret `{name}` would be part of what is written");
-                let hint = "compute it where it is used, in a script of the guest";
-                return Err(Problem::at(place(), message).hint(hint));
+                return Err(secret(&name, place()));
             }
             if self.globals.unset.contains(&name) {
                 let message = format!("`{name}` of the process environment is not set, and this is computed of it");
@@ -290,7 +288,12 @@ impl<'a> Evaluator<'a> {
                 let keys = (0..items.len()).map(|at| Value::Number(f64::from(u32::try_from(at).unwrap_or(u32::MAX))));
                 keys.zip(items.iter().cloned()).collect()
             }
-            Value::Map(map) => map.iter().map(|(key, value)| (Value::from(key.as_str()), value.clone())).collect(),
+            Value::Map(map) => {
+                // HCL's mappings have no order but that of their keys.
+                let mut entries: Vec<_> = map.iter().collect();
+                entries.sort_by_key(|(key, _)| *key);
+                entries.into_iter().map(|(key, value)| (Value::from(key.as_str()), value.clone())).collect()
+            }
             other => {
                 let message = format!("expected a list or a mapping, found {}", other.kind());
                 return Err(Problem::at(place(), message));

@@ -11,7 +11,7 @@ use super::source::Source;
 use crate::error::{Location, Problem};
 use crate::packer::budget::Budget;
 use crate::packer::go_template::Times;
-use crate::packer::value::Value;
+use crate::packer::value::{Part, Value};
 use crate::template::nearest::suggestion;
 
 /// A local, where it is written.
@@ -19,6 +19,8 @@ use crate::template::nearest::suggestion;
 pub(super) struct Local<'a> {
     pub(super) source: &'a Source,
     pub(super) expression: &'a Expression,
+    /// Its value may not be written.
+    pub(super) sensitive: bool,
 }
 
 /// What every expression sees.
@@ -32,6 +34,10 @@ pub(super) struct Globals<'a> {
     pub(super) variables: BTreeMap<String, Value>,
     /// Names that templates of visabuild have for secrets.
     pub(super) sensitive: BTreeSet<String>,
+    /// Packer's names of secret variables.
+    pub(super) secrets: BTreeSet<String>,
+    /// Whether these are the values of variables, which may ask the environment.
+    pub(super) may_ask: bool,
     /// Names of variables of the environment that are not set.
     pub(super) unset: BTreeSet<String>,
     pub(super) locals: BTreeMap<String, Local<'a>>,
@@ -51,8 +57,11 @@ impl Globals<'_> {
                 let found = self.variables.get(name).cloned();
                 let found = found.ok_or_else(|| {
                     let known = self.variables.keys().map(String::as_str);
-                    unknown(place, format!("undefined variable `var.{name}`"), name, known)
+                    unknown(place.clone(), format!("undefined variable `var.{name}`"), name, known)
                 })?;
+                if matches!(found, Value::List(_) | Value::Map(_)) && self.secrets.contains(name) {
+                    return Err(secret(name, place));
+                }
                 if matches!(found, Value::List(_) | Value::Map(_) | Value::Null) {
                     from.fixed.borrow_mut().insert(name.to_owned());
                 }
@@ -75,6 +84,16 @@ impl Globals<'_> {
         }
     }
 
+    /// Whether a value is that of a secret variable, which templates name instead of having it.
+    fn is_secret(&self, value: &Value) -> bool {
+        match value {
+            Value::Named { name, .. } => self.sensitive.contains(name),
+            Value::Text(text) => matches!(&text.0[..], [Part::Named { name, .. }] if self.sensitive.contains(name)),
+            Value::Null => true,
+            _ => false,
+        }
+    }
+
     fn local(&self, name: &str, place: Location, from: &Evaluator<'_>) -> Result<Value> {
         if let Some((value, fixed)) = self.known.borrow().get(name) {
             from.fixed.borrow_mut().extend(fixed.iter().cloned());
@@ -92,11 +111,21 @@ impl Globals<'_> {
         let value = evaluator.value(local.expression);
         self.open.borrow_mut().pop();
         let value = value?;
+        if local.sensitive && !self.is_secret(&value) {
+            return Err(secret(&format!("local.{name}"), place)
+                .hint("make it a variable that is `sensitive`, which the process environment gives"));
+        }
         let fixed = evaluator.fixed.take();
         from.fixed.borrow_mut().extend(fixed.iter().cloned());
         self.known.borrow_mut().insert(name.to_owned(), (value.clone(), fixed));
         Ok(value)
     }
+}
+
+/// What is said where a secret's value would be part of what is written.
+pub(super) fn secret(name: &str, place: Location) -> Problem {
+    Problem::at(place, format!("the secret `{name}` would be part of what is written"))
+        .hint("compute it where it is used, in a script of the guest")
 }
 
 fn unknown<'n>(place: Location, message: String, name: &str, known: impl Iterator<Item = &'n str>) -> Problem {

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hcl_edit::structure::{Body, Structure};
+use hcl_edit::expr::Expression;
+use hcl_edit::structure::{Attribute, Body, Structure};
 
 use self::builds::Builds;
 use self::globals::{Globals, Local};
@@ -50,6 +51,7 @@ pub(super) fn read(sources: &[Source], folder: &Path, given: &Given, findings: &
         (variable.name.clone(), names::named(&name(&variable.name), value))
     });
     let sensitive = declared.iter().filter(|variable| variable.sensitive).map(|variable| name(&variable.name));
+    let secrets = declared.iter().filter(|variable| variable.sensitive).map(|variable| &variable.name);
     let unset = declared.iter().filter_map(|variable| variable.environment.as_ref());
     let unset = unset.filter(|name| given.environment.get(*name).is_none_or(String::is_empty));
     let globals = Globals {
@@ -60,6 +62,8 @@ pub(super) fn read(sources: &[Source], folder: &Path, given: &Given, findings: &
         environment: &given.environment,
         variables: values.collect(),
         sensitive: sensitive.collect(),
+        secrets: secrets.cloned().collect(),
+        may_ask: false,
         locals: locals(&bodies, findings),
         known: RefCell::default(),
         open: RefCell::default(),
@@ -95,13 +99,20 @@ fn check(bodies: &[(&Source, Body)], findings: &mut Findings) {
     }
 }
 
+fn is_false(expression: &Expression) -> bool {
+    matches!(expression, Expression::Bool(truth) if !**truth)
+}
+
 /// All locals by their names.
 fn locals<'a>(bodies: &'a [(&'a Source, Body)], findings: &mut Findings) -> BTreeMap<String, Local<'a>> {
     let mut locals = BTreeMap::new();
     for (source, body) in bodies {
         for block in body.blocks() {
+            let is_local = block.ident.as_str() == "local";
             let mut add = |name: &str, expression, place| {
-                let local = Local { source, expression };
+                let truth = |attribute: &Attribute| is_false(&attribute.value);
+                let sensitive = is_local && block.body.get_attribute("sensitive").is_some_and(|a| !truth(a));
+                let local = Local { source, expression, sensitive };
                 if locals.insert(name.to_owned(), local).is_some() {
                     findings.fault(Problem::at(place, format!("there already is a `local.{name}`")));
                 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use hcl_edit::Decorate;
 use hcl_edit::expr::Expression;
 use hcl_edit::structure::{Attribute, Block, Body};
+use hcl_edit::template::Element;
 
 use super::evaluate::{Evaluator, Result};
 use super::source::{Source, comments};
@@ -37,6 +38,8 @@ fn constants<'a>(
         environment,
         variables: BTreeMap::new(),
         sensitive: BTreeSet::new(),
+        secrets: BTreeSet::new(),
+        may_ask: true,
         unset: BTreeSet::new(),
         locals: BTreeMap::new(),
         known: RefCell::default(),
@@ -55,7 +58,7 @@ pub(in crate::packer) fn assignments(source: &Source, folder: &Path) -> Result<V
         return Err(Problem::at(source.place_of(block), "a file of variables has no blocks"));
     }
     body.attributes()
-        .map(|attribute| Ok((attribute.key.as_str().to_owned(), evaluator.value(&attribute.value)?)))
+        .map(|attribute| Ok((attribute.key.as_str().to_owned(), constant(&evaluator, &attribute.value)?)))
         .collect()
 }
 
@@ -106,26 +109,43 @@ pub(super) fn declared(
     variables
 }
 
+/// The value of an expression in which nothing of the environment is.
+fn constant(evaluator: &Evaluator<'_>, expression: &Expression) -> Result<Value> {
+    evaluator.fixed.take();
+    let value = evaluator.value(expression)?;
+    if evaluator.fixed.take().contains(functions::ENVIRONMENT) {
+        let message = "what is computed of the process environment would be written";
+        let hint = "write `env(\"NAME\")` alone, or give the variable's value with --var";
+        return Err(Problem::at(evaluator.source.place_of(expression), message).hint(hint));
+    }
+    Ok(value)
+}
+
 fn declaration(evaluator: &Evaluator<'_>, name: &str, block: &Block, given: &Given) -> Result<Variable> {
     let attribute = |name: &str| block.body.get_attribute(name).map(|attribute| &attribute.value);
     let default = attribute("default");
     // A value that is given stands for itself.
     let environment = default.and_then(environment_variable).filter(|_| given.value(name).is_none());
     let kind = attribute("type");
+    let sensitive = attribute("sensitive").map(|truth| evaluator.truth(truth)).transpose()?.unwrap_or_default();
+    let typed = |value: Value| {
+        converted(evaluator, value, kind).map_err(|problem| match problem.location {
+            // The message may have the value in it.
+            Some(place) if sensitive => Problem::at(place, format!("the value of `{name}` is not of this type")),
+            _ => problem,
+        })
+    };
     let value = match (given.value(name), default) {
-        (Some(value), _) => Some(converted(evaluator, value, kind)?),
-        (None, Some(default)) => {
-            let value = evaluator.value(default)?;
-            // What the environment has is text, and may be missing.
-            if environment.is_some() { Some(value) } else { Some(converted(evaluator, value, kind)?) }
-        }
+        (Some(value), _) => Some(typed(value)?),
+        // What the environment has is text, and may be missing.
+        (None, Some(default)) if environment.is_some() => Some(evaluator.value(default)?),
+        (None, Some(default)) => Some(typed(constant(evaluator, default)?)?),
         (None, None) => None,
     };
     let described = attribute("description").map(|text| evaluator.value(text)).transpose()?;
     let mut description = comments(block.decor().prefix());
     description
         .extend(described.and_then(|text| text.to_plain()).iter().flat_map(|text| text.lines()).map(str::to_owned));
-    let sensitive = attribute("sensitive").map(|truth| evaluator.truth(truth)).transpose()?.unwrap_or_default();
     let place = evaluator.source.place_of(block);
     Ok(Variable { name: name.to_owned(), place, value, description, sensitive, environment })
 }
@@ -133,23 +153,36 @@ fn declaration(evaluator: &Evaluator<'_>, name: &str, block: &Block, given: &Giv
 /// A line of the old `variables` block.
 fn assignment(evaluator: &Evaluator<'_>, attribute: &Attribute, given: &Given) -> Result<Variable> {
     let name = attribute.key.as_str().to_owned();
+    let environment = environment_variable(&attribute.value).filter(|_| given.value(&name).is_none());
     let value = match given.value(&name) {
         Some(value) => value,
-        None => evaluator.value(&attribute.value)?,
+        None if environment.is_some() => evaluator.value(&attribute.value)?,
+        None => constant(evaluator, &attribute.value)?,
     };
     Ok(Variable {
         place: evaluator.source.place_of(attribute),
         value: Some(value),
         description: comments(attribute.decor().prefix()),
         sensitive: false,
-        environment: environment_variable(&attribute.value).filter(|_| given.value(&name).is_none()),
+        environment,
         name,
     })
 }
 
-/// The X of `env("X")`.
+/// The X of `env("X")`, also in parentheses or as `"${env("X")}"`.
 fn environment_variable(expression: &Expression) -> Option<String> {
-    let Expression::FuncCall(call) = expression else { return None };
+    let call = match expression {
+        Expression::FuncCall(call) => call,
+        Expression::Parenthesis(inner) => return environment_variable(inner.inner()),
+        Expression::StringTemplate(template) => {
+            let mut elements = template.iter();
+            return match (elements.next(), elements.next()) {
+                (Some(Element::Interpolation(only)), None) => environment_variable(&only.expr),
+                _ => None,
+            };
+        }
+        _ => return None,
+    };
     let mut arguments = call.args.iter();
     match (call.name.name.as_str(), arguments.next(), arguments.next()) {
         ("env", Some(Expression::String(name)), None) if is_identifier(name) => Some(name.to_string()),
@@ -210,19 +243,25 @@ pub(super) fn validate(bodies: &[(&Source, Body)], globals: &Globals<'_>, findin
     };
     for (source, body) in bodies {
         let evaluator = Evaluator::new(source, &open);
+        let closed = Evaluator::new(source, globals);
         for variable in body.get_blocks("variable") {
             for block in variable.body.get_blocks("validation") {
                 let Some(condition) = block.body.get_attribute("condition") else { continue };
                 match evaluator.truth(&condition.value) {
                     Ok(true) => {}
                     Ok(false) => {
-                        let message =
-                            block.body.get_attribute("error_message").map(|text| evaluator.value(&text.value));
-                        let message = message.and_then(std::result::Result::ok).and_then(|text| text.to_plain());
+                        let message = block.body.get_attribute("error_message");
+                        let message = message.and_then(|text| closed.plain(&text.value).ok()?.to_plain());
                         let message = message.unwrap_or_else(|| "the condition does not hold".to_owned());
                         findings.fault(Problem::at(source.place_of(block), message));
                     }
-                    Err(problem) => findings.fault(problem),
+                    Err(problem) => findings.fault(match problem.location {
+                        // The message may have a secret in it.
+                        Some(place) if !globals.secrets.is_empty() => {
+                            Problem::at(place, "the condition cannot be evaluated")
+                        }
+                        _ => problem,
+                    }),
                 }
             }
         }

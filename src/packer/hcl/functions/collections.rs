@@ -45,12 +45,30 @@ pub(super) fn kept(name: &str, arguments: &[Value]) -> Option<Value> {
             flatten(list, &mut all);
             Some(Value::List(all))
         }
-        ("tolist" | "toset", [list @ Value::List(_)]) | ("tomap", [list @ Value::Map(_)]) => Some(list.clone()),
+        ("toset", [Value::List(items)]) => {
+            let mut items = items.clone();
+            as_set(&mut items);
+            Some(Value::List(items))
+        }
+        ("tolist", [list @ Value::List(_)]) | ("tomap", [list @ Value::Map(_)]) => Some(list.clone()),
         ("element", [Value::List(items), at]) if !items.is_empty() => {
             items.get(whole(&at.plain()).ok()? % items.len()).cloned()
         }
         _ => None,
     }
+}
+
+/// Puts the elements in the order of HCL's sets, each once: strings by their bytes, numbers by their size, `false`
+/// first. What is no scalar stays behind in its own order.
+fn as_set(items: &mut Vec<Value>) {
+    items.sort_by(|a, b| match (a.inner(), b.inner()) {
+        (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
+        (a, b) => {
+            let (a, b) = (a.to_plain(), b.to_plain());
+            a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(&b))
+        }
+    });
+    items.dedup_by(|a, b| a.plain() == b.plain());
 }
 
 fn flatten(value: &Value, all: &mut Vec<Value>) {
@@ -86,7 +104,14 @@ pub(super) fn call(name: &str, arguments: &[Value], budget: &Budget) -> Option<G
             let full = items.iter().filter(|item| !item.to_plain().unwrap_or_default().is_empty());
             Value::List(full.cloned().collect())
         }),
-        ("distinct" | "setunion", lists) => distinct(lists, budget),
+        ("distinct", lists) => distinct(lists, budget),
+        ("setunion", lists) => distinct(lists, budget).map(|all| match all {
+            Value::List(mut items) => {
+                as_set(&mut items);
+                Value::List(items)
+            }
+            other => other,
+        }),
         ("reverse", [list]) => items(list).map(|items| Value::List(items.iter().rev().cloned().collect())),
         ("sort", [list]) => items(list).and_then(|items| {
             let mut texts = items.iter().map(string).collect::<Result<Vec<_>, _>>()?;

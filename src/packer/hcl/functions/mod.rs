@@ -163,6 +163,9 @@ fn unknown(name: &str, place: Location) -> Problem {
     }
 }
 
+/// Stands for what the process environment has, among what a value is made of.
+pub(super) const ENVIRONMENT: &str = "the process environment";
+
 /// The time of the import, which Packer asks for in each build.
 pub(super) const NOW: &str = "the time of the import";
 
@@ -187,9 +190,11 @@ fn times(name: &str, arguments: &[Value], evaluator: &Evaluator<'_>) -> Option<G
         ("legacy_isotime", []) => kept("%Y-%m-%dT%H:%M:%SZ"),
         ("legacy_isotime", [layout]) => string(layout).and_then(|layout| kept(&from_go(&layout))),
         ("legacy_strftime", [format]) => string(format).and_then(|format| kept(&format)),
-        ("env", [name]) => {
-            string(name).map(|name| Value::from(globals.environment.get(&name).cloned().unwrap_or_default()))
-        }
+        ("env", [_]) if !globals.may_ask => Err("only the default of a variable can ask the environment".to_owned()),
+        ("env", [name]) => string(name).map(|name| {
+            evaluator.fixed.borrow_mut().insert(ENVIRONMENT.to_owned());
+            Value::from(globals.environment.get(&name).cloned().unwrap_or_default())
+        }),
         _ => return None,
     })
 }
