@@ -218,7 +218,10 @@ fn values_are_written_as_they_are() {
          variable \"late\" {{\n  default = \"x-{{{{ build_name }}}}\"\n}}\n"
     );
     let written = accepted("a.pkr.hcl", &text, &[]);
-    has(&written, &["text: \"{{ .Vars }} {{ .Path }} {% {#\"", "ssh_password: \"{{ text }}\"", "boot_command: [\"x-a\"]"]);
+    has(
+        &written,
+        &["text: \"{{ .Vars }} {{ .Path }} {% {#\"", "ssh_password: \"{{ text }}\"", "boot_command: [\"x-a\"]"],
+    );
 }
 
 #[test]

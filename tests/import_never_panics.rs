@@ -212,6 +212,28 @@ fn bombs_are_no_danger() {
         let deep = open.repeat(100_000);
         assert!(said("a.pkr.hcl", &expression("", &deep)).contains("HCL"), "{open}");
     }
+    let long = "0123456789abcdef".repeat(4000);
+    let joined = format!("join(\"{long}\", range(9000))");
+    assert!(said("a.pkr.hcl", &expression("", &joined)).contains("the template's values take more than 64 MiB"));
+    let listed = format!("formatlist(\"{long}%s\", range(9000))");
+    assert!(said("a.pkr.hcl", &expression("", &listed)).contains("the template's values take more than 64 MiB"));
+    let replaced = format!("regex_replace(\"{long}\", \".*\", \"{}\")", "$0".repeat(9000));
+    assert!(said("a.pkr.hcl", &expression("", &replaced)).contains("the template's values take more than 64 MiB"));
+    let expressions = "[for a in range(9000) : regex(\"x{999}\", \"x\")]";
+    assert!(!said("a.pkr.hcl", &expression("", expressions)).is_empty());
+    let matched = "[for a in range(9000) : regex_replace(\"x\", \"[a-z]{500}\", a)]";
+    assert!(said("a.pkr.hcl", &expression("", matched)).contains("more than 200000 steps"));
+
+    let mut doubled = serde_json::Map::from_iter([("s0".to_owned(), "0123456789abcdef".into())]);
+    for at in 1..40 {
+        doubled.insert(format!("s{at}"), format!("{{{{user `s{0}`}}}}{{{{user `s{0}`}}}}", at - 1).into());
+    }
+    let json = |variables| serde_json::json!({"variables": variables, "builders": [{"type": "qemu"}]}).to_string();
+    assert!(said("a.json", &json(doubled)).contains("the template's values take more than 64 MiB"));
+    let chain = " | replace_all `a` `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa`".repeat(30);
+    let chain = serde_json::Map::from_iter([("a".to_owned(), format!("{{{{ `a`{chain} }}}}").into())]);
+    assert!(said("a.json", &json(chain)).contains("the template's values take more than 64 MiB"));
+
     assert!(said("a.json", &"[".repeat(100_000)).contains("recursion limit"));
     assert!(said("a.json", &format!("{{\"a\":{}1{}}}", "[".repeat(100), "]".repeat(100))).contains("deep"));
 }
@@ -226,4 +248,20 @@ fn many_of_everything_take_their_time_once() {
     let times: Vec<_> = (0..5000).map(|at| format!("{{{{ isotime \"{at} 2006\" }}}}")).collect();
     let json = serde_json::json!({"builders": [{"type": "qemu", "memory": times}]});
     assert!(said("a.json", &json.to_string()).contains("too many ways"));
+}
+
+#[test]
+fn only_regular_files_are_read() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    for name in ["a.pkr.hcl", "a.json"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        let request =
+            Request { path: folder.path().to_owned(), output: folder.path().join("new"), ..Request::default() };
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(!import(&request).unwrap_err().problem_list().is_empty());
+        std::fs::remove_file(&path).unwrap();
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert!(!import(&request).unwrap_err().problem_list().is_empty());
+    }
 }

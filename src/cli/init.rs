@@ -31,6 +31,6 @@ pub(super) fn run(args: &InitArgs) -> Result<()> {
 }
 
 /// As a shell takes it for one word.
-fn quoted(text: &str) -> Cow<'_, str> {
+pub(super) fn quoted(text: &str) -> Cow<'_, str> {
     shlex::try_quote(text).unwrap_or(Cow::Borrowed(text))
 }

@@ -48,6 +48,16 @@ impl Budget {
         Ok(Level(self))
     }
 
+    /// Takes steps for what takes longer than one.
+    pub(super) fn spend(&self, steps: u64) -> Result<(), Exhausted> {
+        let left = self.steps.get().checked_sub(steps);
+        self.steps.set(left.unwrap_or_default());
+        left.map(drop).ok_or_else(|| {
+            self.bytes.set(0);
+            Exhausted("the template takes more than 200000 steps to evaluate")
+        })
+    }
+
     /// Takes memory.
     pub(super) fn take(&self, bytes: usize) -> Result<(), Exhausted> {
         let left = u64::try_from(bytes).ok().and_then(|bytes| self.bytes.get().checked_sub(bytes));

@@ -176,7 +176,7 @@ impl Reader<'_> {
                     Err(fault) => faulty.push((at, fault)),
                 }
             }
-            if faulty.is_empty() || faulty.len() == open.len() {
+            if faulty.is_empty() || faulty.len() == open.len() || self.budget.left() == 0 {
                 for (at, fault) in faulty {
                     self.fault(fault, &entries[at].value.location());
                     self.values.insert(variables[at].name.clone(), Value::from(""));

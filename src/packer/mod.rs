@@ -4,6 +4,8 @@
 //! made of; that becomes YAML. Nothing is written before the new project was resolved as `visabuild validate` would.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use self::document::{Document, Findings, Variable};
@@ -204,11 +206,15 @@ fn find(path: &Path) -> Result<Found, Problem> {
 fn source(path: &Path) -> Result<Source, Problem> {
     let place = || Location { file: path.to_owned(), line: 1, column: 1 };
     let unreadable = |error: std::io::Error| Problem::at(place(), format!("cannot be read: {error}"));
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > LARGEST {
-        return Err(Problem::at(place(), format!("the file has {size} bytes; at most {LARGEST} are read")));
+    // Opening a pipe would wait for somebody who writes.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Problem::at(place(), "not a regular file"));
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Problem::at(place(), format!("the file is too long: at most {LARGEST} bytes are read")));
+    }
     let text =
         String::from_utf8(bytes).map_err(|_| Problem::at(place(), "not UTF-8 text").hint("save the file as UTF-8"))?;
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::document::{Build, Document, Findings, Variable, file_name};
@@ -49,7 +49,7 @@ impl Draft {
     /// What `visabuild validate` would say, at the places in the Packer project.
     pub(super) fn check(&self, environment: &BTreeMap<String, String>) -> Result<Vec<Problem>> {
         let folder = tempfile::tempdir().context(Kind::Host, || "cannot make a temporary folder")?;
-        self.put(folder.path(), |from, to| std::os::unix::fs::symlink(from, to))?;
+        self.put(folder.path(), linked)?;
         let values = BTreeMap::from([(variables::HEADLESS.to_owned(), template::Value::Host("true".to_owned()))]);
         let inputs = Inputs { values, environment: environment.clone(), lenient: true, ..Inputs::default() };
         let resolved = template::load(folder.path()).and_then(|project| template::resolve(&project, &[], &inputs));
@@ -87,32 +87,77 @@ impl Draft {
             let hint = "an import replaces nothing: name another folder with `--output`";
             return Err(Error::problems(Kind::Usage, problems).hint(hint));
         }
-        self.put(folder, |from, to| fs::copy(from, to).map(drop))?;
+        self.put(folder, copied)?;
         Ok(self.files.keys().cloned().collect())
     }
 
     /// Puts the files below `folder`; what was put is taken away again if one cannot be.
-    fn put(&self, folder: &Path, copy: impl Fn(&Path, &Path) -> std::io::Result<()>) -> Result<()> {
-        let mut done: Vec<PathBuf> = Vec::new();
+    fn put(&self, folder: &Path, copy: Copy) -> Result<()> {
+        let mut made = Made::default();
         for (path, content) in &self.files {
             let target = folder.join(path);
-            let made = target.parent().map_or(Ok(()), fs::create_dir_all);
-            let written = made.and_then(|()| match content {
-                Content::Text(text) => {
-                    fs::File::create_new(&target).and_then(|mut file| file.write_all(text.as_bytes()))
-                }
-                Content::Copy(from) => copy(from, &target),
+            let there = target.parent().map_or(Ok(()), |parent| made.folder(parent));
+            let written = there.and_then(|()| match content {
+                Content::Text(text) => made.file(&target)?.write_all(text.as_bytes()),
+                Content::Copy(from) => copy(from, &target, &mut made),
             });
             if let Err(error) = written {
-                for path in done {
-                    // The first error is what is told.
-                    let _ = fs::remove_file(path);
-                }
+                made.undo();
                 return Err(Error::host(format!("cannot write {}", target.display())).because(error));
             }
-            done.push(target);
         }
         Ok(())
+    }
+}
+
+/// Brings a file into the new project.
+type Copy = fn(&Path, &Path, &mut Made) -> io::Result<()>;
+
+fn linked(from: &Path, to: &Path, made: &mut Made) -> io::Result<()> {
+    std::os::unix::fs::symlink(from, to)?;
+    made.0.push(to.to_owned());
+    Ok(())
+}
+
+fn copied(from: &Path, to: &Path, made: &mut Made) -> io::Result<()> {
+    let mut source = fs::File::open(from)?;
+    let mut target = made.file(to)?;
+    io::copy(&mut source, &mut target)?;
+    target.set_permissions(source.metadata()?.permissions())
+}
+
+/// Files and folders that were made, in their order.
+#[derive(Debug, Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// A new file: one that is there is never opened.
+    fn file(&mut self, path: &Path) -> io::Result<fs::File> {
+        let file = fs::File::create_new(path)?;
+        self.0.push(path.to_owned());
+        Ok(file)
+    }
+
+    fn folder(&mut self, path: &Path) -> io::Result<()> {
+        if path.as_os_str().is_empty() || path.is_dir() {
+            return Ok(());
+        }
+        path.parent().map_or(Ok(()), |parent| self.folder(parent))?;
+        match fs::create_dir(path) {
+            Ok(()) => self.0.push(path.to_owned()),
+            // Somebody else was faster, or the path ends in `..`.
+            Err(_) if path.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Takes all away again, as far as that can be: the first error is what is told.
+    fn undo(self) {
+        for path in self.0.into_iter().rev() {
+            let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+            let _ = if is_folder { fs::remove_dir(path) } else { fs::remove_file(path) };
+        }
     }
 }
 
@@ -242,4 +287,40 @@ fn described(variable: &Variable, name: &str) -> (Vec<String>, String) {
         return (comments, String::new());
     }
     (comments, variable.value.as_ref().and_then(Value::to_plain).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_begun_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = folder.path().join("a/b");
+        let files = BTreeMap::from([
+            (PathBuf::from("c/text"), Content::Text("x".to_owned())),
+            // A folder opens, but cannot be read.
+            (PathBuf::from("d/copy"), Content::Copy(folder.path().to_owned())),
+        ]);
+        let draft = Draft { templates: Vec::new(), files, origins: BTreeMap::new() };
+        draft.write(&new).unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        let mut made = Made::default();
+        copied(&from, &to, &mut made).unwrap_err();
+        made.undo();
+        assert_eq!(fs::read_to_string(to).unwrap(), "old");
+    }
+
+    #[test]
+    fn commands_are_quoted() {
+        assert!(how_late("t", "it's %H").ends_with("t=$(date -u \"+it's %H\")"), "{}", how_late("t", "it's %H"));
+    }
 }

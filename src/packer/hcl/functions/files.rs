@@ -1,11 +1,15 @@
 //! Files and paths of the host.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hcl_edit::template::Template;
+use walkdir::WalkDir;
 
 use super::{Given, string};
 use crate::error::{Location, Problem};
+use crate::packer::budget::Budget;
 use crate::packer::hcl::evaluate::{Evaluator, Result, exhausted};
 use crate::packer::hcl::globals::Globals;
 use crate::packer::hcl::source::{Source, syntax_problem};
@@ -14,6 +18,8 @@ use crate::template::paths::clean;
 
 /// Largest file whose text becomes a value, bytes.
 const LARGEST: u64 = 1 << 20;
+/// What a byte of a file takes of the memory that is allowed, bytes.
+const COST: usize = 4;
 /// Most files that `fileset` names.
 const MOST: usize = 1000;
 
@@ -21,7 +27,7 @@ pub(super) fn call(name: &str, arguments: &[Value], globals: &Globals<'_>) -> Op
     let path = |value: &Value| string(value).map(PathBuf::from);
     let text = |path: PathBuf| Value::from(path.to_string_lossy().into_owned());
     Some(match (name, arguments) {
-        ("file", [one]) => path(one).and_then(|path| read(&globals.folder.join(path))).map(Value::from),
+        ("file", [one]) => path(one).and_then(|path| read(&globals.folder.join(path), globals.budget)).map(Value::from),
         ("fileexists", [one]) => path(one).map(|path| Value::Bool(globals.folder.join(path).is_file())),
         ("abspath", [one]) => path(one).map(|path| Value::from(clean(&globals.folder.join(path)))),
         ("basename", [one]) => path(one).map(|path| text(path.file_name().map(PathBuf::from).unwrap_or_default())),
@@ -39,18 +45,28 @@ pub(super) fn call(name: &str, arguments: &[Value], globals: &Globals<'_>) -> Op
         }),
         ("fileset", [folder, pattern]) => path(folder).and_then(|folder| {
             let folder = globals.folder.join(folder);
-            fileset(&folder, &string(pattern)?)
+            fileset(&folder, &string(pattern)?, globals.budget)
         }),
         _ => return None,
     })
 }
 
-fn fileset(folder: &Path, pattern: &str) -> Given {
-    let escaped = glob::Pattern::escape(&folder.to_string_lossy());
-    let found = glob::glob(&format!("{escaped}/{pattern}")).map_err(|error| error.to_string())?;
+fn fileset(folder: &Path, pattern: &str, budget: &Budget) -> Given {
+    if pattern.split('/').any(|part| part == "..") {
+        return Err("a pattern with `..` is not read".to_owned());
+    }
+    let depth = if pattern.contains("**") { usize::MAX } else { pattern.split('/').count() };
+    let pattern = glob::Pattern::new(pattern).map_err(|error| error.to_string())?;
+    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
     let mut names = Vec::new();
-    for path in found.flatten().filter(|path| path.is_file()) {
-        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
+    for entry in WalkDir::new(folder).follow_links(true).max_depth(depth) {
+        // The folder may be large.
+        budget.spend(1).map_err(|fault| fault.0.to_owned())?;
+        let Some(entry) = entry.ok().filter(|entry| entry.file_type().is_file()) else { continue };
+        let name = entry.path().strip_prefix(folder).unwrap_or(entry.path()).to_string_lossy().into_owned();
+        if !pattern.matches_with(&name, options) {
+            continue;
+        }
         names.push(name);
         if names.len() > MOST {
             return Err(format!("more than {MOST} files match"));
@@ -61,7 +77,7 @@ fn fileset(folder: &Path, pattern: &str) -> Given {
 }
 
 /// The text of a file.
-pub(in crate::packer) fn read(path: &Path) -> std::result::Result<String, String> {
+fn read(path: &Path, budget: &Budget) -> std::result::Result<String, String> {
     let fault = |error: std::io::Error| format!("{}: {error}", path.display());
     let metadata = std::fs::metadata(path).map_err(fault)?;
     if !metadata.is_file() {
@@ -70,7 +86,11 @@ pub(in crate::packer) fn read(path: &Path) -> std::result::Result<String, String
     if metadata.len() > LARGEST {
         return Err(format!("{} has {} bytes; at most {LARGEST} are read", path.display(), metadata.len()));
     }
-    let bytes = std::fs::read(path).map_err(fault)?;
+    // Reading and parsing takes time, too.
+    let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    budget.take(size.saturating_mul(COST)).map_err(|fault| fault.0.to_owned())?;
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes)).map_err(fault)?;
     String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", path.display()))
 }
 
@@ -86,7 +106,7 @@ pub(super) fn templatefile(
     };
     let name = evaluator.fix(path, place)?.to_plain().ok_or_else(|| fault("the path must be a string".to_owned()))?;
     let path = evaluator.globals.folder.join(&name);
-    let text = read(&path).map_err(fault)?;
+    let text = read(&path, evaluator.globals.budget).map_err(fault)?;
     let shown =
         place().file.parent().map_or_else(|| PathBuf::from(&name), |folder| PathBuf::from(clean(&folder.join(&name))));
     let source = Source { file: shown, text };

@@ -1,6 +1,6 @@
 //! HCL's functions, as Packer has them.
 
-use super::evaluate::{Evaluator, Result};
+use super::evaluate::{Evaluator, Result, exhausted};
 use crate::error::{Location, Problem};
 use crate::packer::value::{Part, Text, Value, number as written};
 use crate::template::nearest::nearest;
@@ -126,7 +126,7 @@ pub(super) fn call(
     }
     // These keep variables as variables.
     let kept = match name {
-        "join" => strings::join(arguments),
+        "join" => strings::join(arguments, evaluator.globals.budget).map_err(|fault| exhausted(place(), fault))?,
         "format" => strings::format_kept(arguments),
         "tostring" => arguments.first().and_then(Value::to_text).filter(|_| arguments.len() == 1).map(Value::Text),
         "concat" | "merge" | "lookup" | "values" | "flatten" | "tolist" | "toset" | "tomap" | "element" => {
@@ -241,6 +241,11 @@ fn count(count: usize) -> Value {
 /// Text of which `size` bytes are still allowed.
 fn fits(size: usize, budget: &crate::packer::budget::Budget) -> std::result::Result<(), String> {
     if size > budget.left() { Err("the result is too large".to_owned()) } else { Ok(()) }
+}
+
+/// Takes `size` bytes.
+fn take(size: usize, budget: &crate::packer::budget::Budget) -> std::result::Result<(), String> {
+    budget.take(size).map_err(|fault| fault.0.to_owned())
 }
 
 /// Several texts in a row.

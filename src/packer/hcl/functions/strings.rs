@@ -1,29 +1,33 @@
 //! Functions of strings.
 
-use regex::{Captures, Regex};
+use regex::{Captures, Regex, RegexBuilder};
 
-use super::{Given, chain, count, fits, items, literal, number, string, whole};
-use crate::packer::budget::Budget;
+use super::{Given, chain, count, fits, items, literal, number, string, take, whole};
+use crate::packer::budget::{Budget, Exhausted};
 use crate::packer::value::{Value, number as written};
 
 /// Most parts that a text is taken apart into.
 const MOST: usize = 10_000;
+/// What reading a regular expression takes, steps: it may become a megabyte.
+const EXPRESSION: u64 = 500;
 
 /// `join`, with the variables of the parts.
-pub(super) fn join(arguments: &[Value]) -> Option<Value> {
-    let [separator, lists @ ..] = arguments else { return None };
-    let separator = separator.to_text()?;
+pub(super) fn join(arguments: &[Value], budget: &Budget) -> Result<Option<Value>, Exhausted> {
+    let [separator, lists @ ..] = arguments else { return Ok(None) };
+    let Some(separator) = separator.to_text() else { return Ok(None) };
     let mut parts = Vec::new();
     for list in lists {
-        let Value::List(items) = list else { return None };
+        let Value::List(items) = list else { return Ok(None) };
         for item in items {
+            budget.take(separator.size() + item.size())?;
             if !parts.is_empty() {
                 parts.push(separator.clone());
             }
-            parts.push(item.to_text()?);
+            let Some(text) = item.to_text() else { return Ok(None) };
+            parts.push(text);
         }
     }
-    Some(Value::Text(chain(parts)))
+    Ok(Some(Value::Text(chain(parts))))
 }
 
 /// `format`, where only whole values are put in.
@@ -85,11 +89,11 @@ pub(super) fn call(name: &str, arguments: &[Value], budget: &Budget) -> Option<G
                 .map(|()| Value::from(one.replace(from, to))),
         },
         ("regex_replace", [one, pattern, to]) => replaced(one, pattern, to, budget),
-        ("regex", [pattern, one]) => compiled(pattern).and_then(|pattern| {
+        ("regex", [pattern, one]) => compiled(pattern, budget).and_then(|pattern| {
             let found = pattern.captures(one).ok_or("nothing matches")?;
             Ok(matched(&pattern, &found))
         }),
-        ("regexall", [pattern, one]) => compiled(pattern)
+        ("regexall", [pattern, one]) => compiled(pattern, budget)
             .map(|pattern| pattern.captures_iter(one).take(MOST + 1).map(|found| matched(&pattern, &found)).collect())
             .and_then(|all: Vec<_>| match all.len() {
                 0..=MOST => Ok(Value::List(all)),
@@ -101,7 +105,7 @@ pub(super) fn call(name: &str, arguments: &[Value], budget: &Budget) -> Option<G
 
 fn other(name: &str, arguments: &[Value], budget: &Budget) -> Option<Given> {
     Some(match (name, arguments) {
-        ("join", [separator, lists @ ..]) => joined(separator, lists),
+        ("join", [separator, lists @ ..]) => joined(separator, lists, budget),
         ("format", [format, values @ ..]) => {
             string(format).and_then(|format| formatted(&format, values, budget)).map(Value::from)
         }
@@ -121,14 +125,16 @@ fn other(name: &str, arguments: &[Value], budget: &Budget) -> Option<Given> {
     })
 }
 
-fn joined(separator: &Value, lists: &[Value]) -> Given {
+fn joined(separator: &Value, lists: &[Value], budget: &Budget) -> Given {
+    let separator = string(separator)?;
     let mut texts = Vec::new();
     for list in lists {
         for item in items(list)? {
+            take(separator.len().saturating_add(item.size()), budget)?;
             texts.push(string(item)?);
         }
     }
-    Ok(Value::from(texts.join(&string(separator)?)))
+    Ok(Value::from(texts.join(&separator)))
 }
 
 fn title(text: &str) -> String {
@@ -141,22 +147,31 @@ fn title(text: &str) -> String {
     text.chars().map(letter).collect()
 }
 
-fn compiled(pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|error| {
+fn compiled(pattern: &str, budget: &Budget) -> Result<Regex, String> {
+    budget.spend(EXPRESSION).map_err(|fault| fault.0.to_owned())?;
+    RegexBuilder::new(pattern).size_limit(1 << 20).build().map_err(|error| {
         let last = error.to_string().lines().last().unwrap_or_default().to_owned();
         format!("`{pattern}` is no regular expression: {last}")
     })
 }
 
 fn replaced(text: &str, pattern: &str, to: &str, budget: &Budget) -> Given {
-    let pattern = compiled(pattern)?;
-    let most = text.len().saturating_add(1).saturating_mul(to.len().saturating_add(text.len()));
-    // Only a long text of many matches can be too much.
-    if most > budget.left() {
-        fits(pattern.find_iter(text).count().saturating_mul(to.len().saturating_add(text.len())), budget)?;
+    let pattern = compiled(pattern, budget)?;
+    let groups = to.matches('$').count();
+    let mut out = String::new();
+    let mut last = 0;
+    for found in pattern.captures_iter(text) {
+        let Some(whole) = found.get(0) else { continue };
+        // No group is longer than what is found.
+        let most = groups.saturating_mul(whole.len()).saturating_add(to.len());
+        take(most.saturating_add(whole.start() - last), budget)?;
+        out.push_str(&text[last..whole.start()]);
+        // Go's `$1x` is the group 1 followed by x only as `${1}x`, as here.
+        found.expand(to, &mut out);
+        last = whole.end();
     }
-    // Go's `$1x` is the group 1 followed by x only as `${1}x`, as here.
-    Ok(Value::from(pattern.replace_all(text, to).into_owned()))
+    out.push_str(&text[last..]);
+    Ok(Value::from(out))
 }
 
 fn matched(pattern: &Regex, found: &Captures<'_>) -> Value {
@@ -198,9 +213,10 @@ fn formatted(format: &str, values: &[Value], budget: &Budget) -> Result<String, 
         }
         let value = values.next().ok_or("there are fewer values than verbs")?;
         let text = verb_text(flags, verb, value)?;
-        fits(out.len().saturating_add(text.len()), budget)?;
+        take(before.len().saturating_add(text.len()), budget)?;
         out.push_str(&text);
     }
+    take(rest.len(), budget)?;
     out.push_str(rest);
     match values.next() {
         Some(_) => Err("there are more values than verbs".to_owned()),
