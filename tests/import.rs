@@ -309,3 +309,13 @@ fn options_of_steps_are_those_that_visabuild_has() {
     has(&written, &["# Without `start_retry_timeout`: a connection"]);
     assert!(!written.contains("continue_on_error"), "{written}");
 }
+
+#[test]
+fn commands_that_are_printed_can_be_run() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("a.pkr.hcl"), format!("{SOURCE}}}\n")).unwrap();
+    let output = folder.path().join("new project");
+    let (out, err, code) = run(folder.path(), &output, &["import", "a.pkr.hcl", "--output", "OUT"]);
+    assert_eq!((err.as_str(), code), ("", 0));
+    assert!(out.ends_with("next: visabuild validate -C 'OUT'\n"), "{out}");
+}
