@@ -14,12 +14,13 @@ use support::{repository, told, visabuild};
 use visabuild::answers::password;
 use visabuild::download::{ChecksumList, Place};
 
-/// What the example's template is made of, as the plan has it.
-fn planned(example: &str, more: &[&str]) -> Value {
+/// What the example's template is made of, as the plan has it, with a site's `mirror` or none.
+fn planned(example: &str, mirror: &str) -> Value {
     let cache = tempfile::tempdir().unwrap();
     let mut command = visabuild();
     command.env("XDG_CACHE_HOME", cache.path()).env("VISA_HTTP_PROXY", "http://proxy.example.org:3128");
-    command.args(["plan", "--json", "-C"]).arg(repository().join("examples").join(example)).args(more);
+    command.env("ubuntu_mirror", mirror).args(["plan", "--json", "--lock-root", "-C"]);
+    command.arg(repository().join("examples").join(example));
     let (out, err, code) = told(&command.output().unwrap());
     assert_eq!((err.as_str(), code), ("", 0));
     let plan: Value = serde_json::from_str(&out).unwrap();
@@ -61,7 +62,7 @@ fn the_kickstart_example_is_read_by_anacondas_parser() {
         let (out, err, code) = told(&output);
         (code, out + &err)
     };
-    let kickstart = served(&planned("rocky-kickstart", &["--lock-root"]), "ks.cfg");
+    let kickstart = served(&planned("rocky-kickstart", ""), "ks.cfg");
     for release in ["RHEL9", "RHEL10"] {
         let (code, text) = check(&kickstart, release);
         assert_eq!(code, 0, "{release}: {text}");
@@ -81,7 +82,10 @@ const KEYS: &str = "version interactive-sections early-commands locale refresh-i
 /// The installer's own schema is not in a package that is reachable here; what it demands of the keys used is restated.
 #[test]
 fn the_autoinstall_example_has_the_documented_form() {
-    let text = served(&planned("ubuntu-autoinstall", &["--lock-root"]), "user-data");
+    let with = |mirror: &str| served(&planned("ubuntu-autoinstall", mirror), "user-data");
+    let without: serde_yaml::Value = serde_yaml::from_str(&with("")).unwrap();
+    assert!(without["autoinstall"]["apt"].get("mirror-selection").is_none());
+    let text = with("http://mirror.example.org/ubuntu");
     // cloud-init tells the kind of user data by its first line.
     assert!(text.starts_with("#cloud-config\n"));
     let all: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
@@ -100,7 +104,7 @@ fn the_autoinstall_example_has_the_documented_form() {
     }
     assert!(answers["keyboard"]["layout"].is_string());
     assert!(["abort", "offline-install", "continue-anyway"].contains(&answers["apt"]["fallback"].as_str().unwrap()));
-    assert!(answers["apt"]["mirror-selection"]["primary"][0]["uri"].is_string());
+    assert_eq!(answers["apt"]["mirror-selection"]["primary"][0]["uri"], "http://mirror.example.org/ubuntu");
     // Without `user-data`, it would have to have `identity`.
     assert!(answers["user-data"].is_object());
     for key in ["late-commands", "error-commands"] {
@@ -120,7 +124,7 @@ fn the_examples_media_are_found_in_lists_of_the_published_form() {
     let rocky =
         format!("# Rocky-9-latest-x86_64-boot.iso: 1480048640 bytes\nSHA256 (Rocky-9-latest-x86_64-boot.iso) = {a}\n");
     for (example, list) in [("ubuntu-autoinstall", ubuntu), ("rocky-kickstart", rocky)] {
-        let installer = planned(example, &["--lock-root"]);
+        let installer = planned(example, "");
         let url = installer["iso"]["urls"][0].as_str().unwrap();
         let place = Place::parse(url, Path::new("/")).unwrap();
         assert_eq!(ChecksumList::parse(&list).checksum_of(&place).unwrap().hex(), a, "{example}");
