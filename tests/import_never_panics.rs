@@ -1,14 +1,15 @@
 //! Whatever is in a Packer project, its import ends in a result, soon and in little memory.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+#[path = "../fuzz/src/import.rs"]
+mod import_check;
 
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use import_check::{Folder, SOON, check};
 use proptest::prelude::*;
 use visabuild::packer::{Request, import};
-
-/// Faster than any of these is a person; slower is a machine that is very busy.
-const SOON: Duration = Duration::from_secs(60);
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/packer")
@@ -22,29 +23,6 @@ const CORPUS: [(&str, &str); 6] = [
     ("rocky-kickstart", "site.auto.pkrvars.hcl"),
     ("cloud-image", "cloud.pkr.hcl"),
 ];
-
-/// Imports the project in `folder`; all places that are told must be in files that are there.
-fn check(folder: &Path) {
-    let output = tempfile::tempdir().unwrap();
-    let request = Request {
-        path: folder.to_owned(),
-        output: output.path().join("new"),
-        partial: true,
-        variables: vec!["mirror_url=http://m".to_owned()],
-        now: 1_795_356_309,
-        ..Request::default()
-    };
-    let begin = Instant::now();
-    let result = import(&request);
-    assert!(begin.elapsed() < SOON);
-    let Err(error) = result else { return };
-    for problem in error.problem_list() {
-        let Some(location) = &problem.location else { continue };
-        let text = std::fs::read(&location.file).unwrap();
-        let lines = String::from_utf8_lossy(&text).split('\n').count();
-        assert!(location.line >= 1 && location.column >= 1 && location.line <= lines + 1, "{problem}");
-    }
-}
 
 /// A copy of a fixture with one of its files replaced.
 fn project(fixture: &str, replaced: &str, text: &[u8]) -> tempfile::TempDir {
@@ -61,12 +39,6 @@ fn project(fixture: &str, replaced: &str, text: &[u8]) -> tempfile::TempDir {
     }
     std::fs::write(folder.path().join(replaced), text).unwrap();
     folder
-}
-
-fn alone(name: &str, text: &[u8]) {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join(name), text).unwrap();
-    check(folder.path());
 }
 
 /// Pieces that both languages have something to say about.
@@ -136,7 +108,7 @@ proptest! {
 
     #[test]
     fn of_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400), at in 0usize..2) {
-        alone(["a.json", "a.pkr.hcl"][at], &bytes);
+        Folder::new().check_with(["a.json", "a.pkr.hcl"][at], &bytes);
     }
 
     #[test]
@@ -147,7 +119,7 @@ proptest! {
             1 => ("a.pkr.hcl", format!("locals {{\n  a = {text}\n}}\nsource \"qemu\" \"a\" {{\n  memory = local.a\n}}\nbuild {{\n  sources = [\"qemu.a\"]\n}}\n")),
             _ => ("a.json", serde_json::json!({"builders": [{"type": "qemu", "memory": text}]}).to_string()),
         };
-        alone(name, text.as_bytes());
+        Folder::new().check_with(name, text.as_bytes());
     }
 
     #[test]

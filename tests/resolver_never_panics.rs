@@ -2,52 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::path::{Path, PathBuf};
+#[path = "../fuzz/src/project.rs"]
+mod project;
 
+use project::{FILES, Project, fixture};
 use proptest::prelude::*;
-use tempfile::TempDir;
-use visabuild::template::{Inputs, Value, load, resolve};
-
-const FILES: [&str; 7] = [
-    "config.yml",
-    "templates/system-base/manifest.yml",
-    "templates/system-base/environment.yml",
-    "templates/visa-base/manifest.yml",
-    "templates/visa-base/environment.yml",
-    "templates/visa-apps/manifest.yml",
-    "packages/sssd/manifest.yml",
-];
-
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/projects/chain")
-}
-
-/// A copy of the healthy project with one of its files replaced.
-fn project(replaced: &str, text: &[u8]) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for file in FILES {
-        let path = folder.path().join(file);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let original = std::fs::read(fixture().join(file)).unwrap();
-        std::fs::write(path, if file == replaced { text } else { &original[..] }).unwrap();
-    }
-    folder
-}
-
-/// Resolves the project; every problem in a file must have a place that exists in that file.
-fn check(folder: &Path) {
-    let mut inputs = Inputs { lenient: true, ..Inputs::default() };
-    inputs.values.insert("root_password".to_owned(), Value::Secret("hunter2".to_owned().into()));
-    let Err(error) = load(folder).and_then(|project| resolve(&project, &[], &inputs)) else { return };
-    assert!(!error.problem_list().is_empty());
-    for problem in error.problem_list() {
-        assert!(!problem.to_string().contains("hunter2"));
-        let Some(location) = &problem.location else { continue };
-        let text = std::fs::read(folder.join(&location.file)).unwrap_or_default();
-        let lines = String::from_utf8_lossy(&text).split('\n').count();
-        assert!(location.line >= 1 && location.column >= 1 && location.line <= lines + 1, "{problem}");
-    }
-}
 
 /// Pieces that YAML, tera and the schema have something to say about.
 fn piece() -> impl Strategy<Value = String> {
@@ -131,12 +90,12 @@ proptest! {
 
     #[test]
     fn of_arbitrary_text(file in prop::sample::select(&FILES[..]), pieces in prop::collection::vec(piece(), 0..30)) {
-        check(project(file, pieces.concat().as_bytes()).path());
+        Project::new().check_with(file, pieces.concat().as_bytes());
     }
 
     #[test]
     fn of_arbitrary_bytes(file in prop::sample::select(&FILES[..]), bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-        check(project(file, &bytes).path());
+        Project::new().check_with(file, &bytes);
     }
 
     #[test]
@@ -149,6 +108,6 @@ proptest! {
     ) {
         let original = std::fs::read_to_string(fixture().join(file)).unwrap();
         let text = changes.iter().fold(original, |text, change| changed(&text, change));
-        check(project(file, text.as_bytes()).path());
+        Project::new().check_with(file, text.as_bytes());
     }
 }
