@@ -3,14 +3,15 @@
 //! the built-in web server, and tell it their command line. Downloads some 60 MB from the host's own mirror, once.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/netboot.rs"]
-mod netboot;
+#[path = "support/installer_cd.rs"]
+mod installer_cd;
 mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use installer_cd::{boot_cd, cd_tree, netboot};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use support::{Access, images, in_image, shared, told, visabuild};
@@ -159,22 +160,6 @@ fn nspawn_a_ready_disk_image_is_a_first_disk() {
     assert!(err.contains("is another file"), "{err}");
 }
 
-/// The installer's kernel and initial file system, below `folder`.
-fn netboot(folder: &Path) -> (PathBuf, PathBuf) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(netboot::installer(folder))
-}
-
-/// A folder with the installer's kernel and initial file system.
-fn cd_tree(folder: &Path) -> PathBuf {
-    let tree = folder.join("tree");
-    let (kernel, initrd) = netboot(folder);
-    fs::create_dir_all(&tree).unwrap();
-    fs::rename(kernel, tree.join("linux")).unwrap();
-    fs::rename(initrd, tree.join("initrd.gz")).unwrap();
-    tree
-}
-
 /// A CD with the installer that UEFI boots: GRUB, whose menu is left for its command line by `c`.
 fn uefi_cd(folder: &Path) -> PathBuf {
     let (tree, iso) = (cd_tree(folder), folder.join("installer.iso"));
@@ -192,28 +177,6 @@ fn uefi_cd(folder: &Path) -> PathBuf {
     fat::write_volume(&tree.join("efi.img"), "ESP", &VolumeFiles::new(content).unwrap()).unwrap();
     let mut make = Command::new("xorriso");
     make.args(["-as", "mkisofs", "-quiet", "-r", "-e", "efi.img", "-no-emul-boot", "-o"]).args([&iso, &tree]);
-    assert!(make.status().unwrap().success());
-    iso
-}
-
-/// A CD with the installer and a menu, as distributions make them: isolinux, whose entries `<tab>` lets one edit.
-fn boot_cd(folder: &Path) -> PathBuf {
-    let (tree, iso) = (cd_tree(folder), folder.join("installer.iso"));
-    fs::create_dir_all(tree.join("isolinux")).unwrap();
-    let modules = "/usr/lib/syslinux/modules/bios";
-    for file in ["/usr/lib/ISOLINUX/isolinux.bin".to_owned()]
-        .into_iter()
-        .chain(["ldlinux.c32", "menu.c32", "libutil.c32", "libcom32.c32"].map(|name| format!("{modules}/{name}")))
-    {
-        let name = Path::new(&file).file_name().unwrap().to_owned();
-        fs::copy(&file, tree.join("isolinux").join(name)).expect("isolinux and syslinux-common are installed");
-    }
-    let menu = "DEFAULT menu.c32\nPROMPT 0\nTIMEOUT 0\nMENU TITLE Installer\n\
-                LABEL install\n  MENU LABEL Install\n  KERNEL /linux\n  APPEND initrd=/initrd.gz\n";
-    fs::write(tree.join("isolinux/isolinux.cfg"), menu).unwrap();
-    let mut make = Command::new("xorriso");
-    make.args(["-as", "mkisofs", "-quiet", "-r", "-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat"]);
-    make.args(["-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "-o"]).args([&iso, &tree]);
     assert!(make.status().unwrap().success());
     iso
 }

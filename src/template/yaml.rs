@@ -31,9 +31,21 @@ pub(crate) struct Source {
     /// The file, relative to the project.
     pub(crate) file: PathBuf,
     text: String,
+    /// The number of the first character of each line. Lines end as for every other tool that counts them, while YAML
+    /// lets a lone CR end one, too.
+    lines: Vec<usize>,
+    /// Characters of the text.
+    length: usize,
 }
 
 impl Source {
+    fn new(file: &Path, text: String) -> Self {
+        let ends = text.chars().enumerate().filter(|(_, c)| *c == '\n');
+        let lines = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        let length = text.chars().count();
+        Self { file: file.to_owned(), text, lines, length }
+    }
+
     pub(crate) fn location(&self, mark: Mark) -> Location {
         Location { file: self.file.clone(), line: mark.line, column: mark.column }
     }
@@ -48,16 +60,11 @@ impl Source {
         &line[start..]
     }
 
-    /// The place of the character with this number, from 0.
+    /// The place of the character with this number, from 0; of the end, where there is none.
     fn mark(&self, character: usize) -> Mark {
-        let mut mark = Mark { line: 1, column: 1 };
-        for c in self.text.chars().take(character) {
-            mark = match c {
-                '\n' => Mark { line: mark.line + 1, column: 1 },
-                _ => Mark { column: mark.column + 1, ..mark },
-            };
-        }
-        mark
+        let character = character.min(self.length);
+        let line = self.lines.partition_point(|first| *first <= character).max(1);
+        Mark { line, column: character - self.lines[line - 1] + 1 }
     }
 }
 
@@ -155,7 +162,7 @@ impl Node {
 /// The whole of a text file that is no YAML, as a scalar: what is wrong in it has its place.
 pub(crate) fn text_file(file: &Path, text: String) -> Node {
     let extent = 0..text.chars().count();
-    let source = Arc::new(Source { file: file.to_owned(), text: text.clone() });
+    let source = Arc::new(Source::new(file, text.clone()));
     let content = Content::Scalar { text, kind: Kind::String };
     Node { source, mark: Mark { line: 1, column: 1 }, extent, plain: false, content }
 }
@@ -184,8 +191,8 @@ fn decode(file: &Path, bytes: Vec<u8>) -> Result<String, Vec<Problem>> {
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
-        let source = Source { file: file.to_owned(), text: before };
-        let mark = source.mark(usize::MAX);
+        let source = Source::new(file, before);
+        let mark = source.mark(source.length);
         vec![Problem::at(source.location(mark), "not UTF-8 text").hint("save the file as UTF-8")]
     })
 }
@@ -196,7 +203,7 @@ fn decode(file: &Path, bytes: Vec<u8>) -> Result<String, Vec<Problem>> {
 /// Everything that makes it unreadable.
 pub(crate) fn parse(file: &Path, text: String) -> Result<Option<Node>, Vec<Problem>> {
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    let source = Arc::new(Source { file: file.to_owned(), text });
+    let source = Arc::new(Source::new(file, text));
     let Some(position) = index::read(&source)? else { return Ok(None) };
     let value: Value = serde_yaml::from_str(&source.text).map_err(|error| vec![value_problem(&source, &error)])?;
     let mut builder = Builder { source: Arc::clone(&source), problems: Vec::new() };

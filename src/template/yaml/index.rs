@@ -80,7 +80,7 @@ struct Open {
 
 impl Index<'_> {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
-        let mark = mark(span);
+        let mark = self.source.mark(span.start.index());
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.count(mark, 1)?;
@@ -178,13 +178,12 @@ impl Index<'_> {
     }
 
     fn second_document(&self, span: Span) -> Problem {
-        self.problem(mark(span), "a second YAML document begins here")
+        self.problem(self.source.mark(span.start.index()), "a second YAML document begins here")
             .hint("keep one document in the file: remove `---` and what follows")
     }
 
     fn syntax(&self, error: &ScanError) -> Problem {
-        let mark = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
-        syntax_problem(self.source, mark, error.info())
+        syntax_problem(self.source, self.source.mark(error.marker().index()), error.info())
     }
 }
 
@@ -216,8 +215,4 @@ fn unquoted(source: &Source, mark: Mark) -> Problem {
     let quote = if rest.contains('"') { '\'' } else { '"' };
     Problem::at(source.location(mark), format!("`{rest}` has no quotes, so YAML takes its braces for a mapping"))
         .hint(format!("write {quote}{rest}{quote}"))
-}
-
-fn mark(span: Span) -> Mark {
-    Mark { line: span.start.line(), column: span.start.col() + 1 }
 }

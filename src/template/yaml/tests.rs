@@ -36,6 +36,13 @@ fn keeps_spelling_kind_and_order() {
 }
 
 #[test]
+fn only_a_newline_ends_a_line_of_a_place() {
+    let node = tree("a: 1\r\rb: 2\nc: 3\r\nd: 4\n");
+    let places: Vec<_> = ["a", "b", "c", "d"].map(|key| entry(&node, key).location().to_string()).into();
+    assert_eq!(places, ["f.yml:1:1", "f.yml:1:7", "f.yml:2:1", "f.yml:3:1"]);
+}
+
+#[test]
 fn places_count_characters_from_one() {
     let node = tree("é: [ü, x]\nkey:\n");
     let Content::List(items) = &entry(&node, "é").value.content else { panic!("not a list") };
