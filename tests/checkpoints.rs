@@ -322,6 +322,7 @@ async fn nspawn_who_goes_on_twice_as_a_user_other_than_root_leaves_no_key_in_the
     assert!(err.contains("steps left to do: 1"), "{err}");
     let image = tree(&root.join("builds/app/app.qcow2")).await;
     assert!(image.contains_key("/etc/made") && image.contains_key("/etc/sudoers.d/builder"));
+    assert!(!image.contains_key("/etc/sudoers.d/90-cloud-init-users"), "the build's own rule for sudo is gone");
     let keys: Vec<_> = image.keys().filter(|path| path.ends_with("/authorized_keys")).collect();
     assert!(keys.is_empty(), "{keys:?}");
 }

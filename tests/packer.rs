@@ -93,7 +93,7 @@ fn write_project(folder: &Path, disk: &Path) -> PathBuf {
             {"type": "shell", "only": ["another"], "inline": ["echo for another >>/srv/trace"]},
             {"type": "shell", "except": ["another"], "inline": ["echo for this >>/srv/trace"],
              "override": {"twin": {"inline": ["echo overridden >>/srv/trace"]}}},
-            {"type": "shell", "expect_disconnect": true, "inline": ["echo before >>/srv/trace", "systemctl reboot"]},
+            {"type": "shell", "expect_disconnect": true, "skip_clean": true, "inline": ["echo before >>/srv/trace", "systemctl reboot"]},
             {"type": "shell", "pause_before": "1s", "inline": ["echo after >>/srv/trace", "passwd -S nobody | cut -d ' ' -f 1,2 >>/srv/trace"]}
         ]
     });

@@ -126,12 +126,14 @@ impl Line {
         }
         let Some(ink) = Ink::between(&self.before, after) else { return Reading::Unknown };
         let mut wrong: Option<(Explained, Wrong)> = None;
+        let mut is_broken = false;
         for grid in ink.grids(after) {
             let marks = Marks::of(&ink, grid);
             for cells in Cells::all(&marks, &ink, grid, text.len()) {
                 if let Some(start) = cells.shows(&text, &marks) {
                     return Reading::Shown(cells.place.moved(start));
                 }
+                is_broken |= cells.joined().shows(&text, &marks).is_some();
                 let Some(found) = cells.explained(&text, &marks, self.began) else { continue };
                 let nearer = |(before, _): &(Explained, Wrong)| found.edits < before.edits;
                 if wrong.as_ref().is_none_or(nearer) {
@@ -140,7 +142,10 @@ impl Line {
                 }
             }
         }
-        wrong.map_or(Reading::Unknown, |(_, wrong)| Reading::Differs(wrong))
+        match wrong {
+            Some((_, wrong)) if !is_broken => Reading::Differs(wrong),
+            _ => Reading::Unknown,
+        }
     }
 }
 
@@ -241,6 +246,22 @@ impl Cells {
             Self { place: Place { grid, scrolled, line: lines[0], column: *first, full }, marks: found, alone, goes_on }
         };
         widths.into_iter().map(cells).collect()
+    }
+
+    /// The same where the guest goes on in the next line of the screen although there is room in this one: its prompt
+    /// may count columns otherwise once the screen has scrolled (isolinux does). The room counts as one space.
+    fn joined(&self) -> Self {
+        let (from, to) = self.place.full;
+        let (mut marks, mut rest) = (Vec::new(), &self.marks[..]);
+        let mut width = to.saturating_sub(self.place.column);
+        while rest.len() > width && width > 0 {
+            let (line, more) = rest.split_at(width);
+            let end = line.iter().rposition(|mark| *mark != 0).map_or(0, |last| last + 1);
+            marks.extend_from_slice(&line[..line.len().min(end + 1)]);
+            (rest, width) = (more, to - from);
+        }
+        marks.extend_from_slice(rest);
+        Self { marks, ..*self }
     }
 
     /// Where the text begins, if it is there.

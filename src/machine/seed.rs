@@ -47,14 +47,26 @@ pub struct Seed {
     pub network_config: Option<String>,
 }
 
-/// The user-data of a build's boots: root and `user` log in with the build's key and nothing else
-/// changes. An account that is not there yet is made.
+/// What lets `user` become root for as long as the guest runs: cloud-init writes it into [`SUDO_RULES`]. A comment
+/// (sudoers(5)) tells it from rules that the image is to have.
+pub const SUDO_RULE: &str = "ALL=(ALL) NOPASSWD: ALL #visabuild";
+
+/// The file of cloud-init's rules for sudo (module Users and Groups).
+pub const SUDO_RULES: &str = "/etc/sudoers.d/90-cloud-init-users";
+
+/// The user-data of a build's boots: root and `user` log in with the build's key, `user` becomes root by sudo, and
+/// nothing else changes. An account that is not there yet is made, and a password that is there stays.
 ///
 /// `authorized_key` is a line of authorized_keys(5).
 pub fn build_user_data(user: &str, authorized_key: &str) -> String {
     let users = match user {
         "root" => json!([]),
-        user => json!([{ "name": user, "ssh_authorized_keys": [authorized_key] }]),
+        user => json!([{
+            "name": user,
+            "ssh_authorized_keys": [authorized_key],
+            "sudo": SUDO_RULE,
+            "lock_passwd": false,
+        }]),
     };
     // Without a default user, cloud-init gives the key to root. It still grows the root
     // partition and file system, as it does by default. JSON is YAML.

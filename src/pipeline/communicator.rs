@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use super::Context;
 use crate::error::{Error, Result};
 use crate::guest::{Credential, Guest, Key, Options, Outcome, quote};
+use crate::machine::SUDO_RULES;
 use crate::plan::Stage;
 
 /// How connections to the guest of `stage` are made and kept.
@@ -36,15 +37,16 @@ pub(super) fn options(context: &Context<'_>, stage: &Stage) -> Result<Options> {
     })
 }
 
-/// Takes the build's own lines of authorized_keys(5) from the account that provisioners run as, and powers the guest
-/// off: by `shutdown_command`, as that account, or by visabuild's own.
+/// Takes the build's own lines of authorized_keys(5) and its rule for sudo from the account that provisioners run as,
+/// and powers the guest off: by `shutdown_command`, as that account, or by visabuild's own.
 pub(super) async fn power_off(guest: &mut Guest, stage: &Stage, authorized: &[String]) -> Result<()> {
     let user = stage.machine.communicator.user();
     if user != "root" {
-        let command = forget(user, authorized);
+        let needs_sudo = stage.machine.communicator.shutdown_command.is_some();
+        let command = format!("{}\n{}", forget(user, authorized), forget_sudo(needs_sudo));
         let outcome = guest.exec(&command, tokio::io::empty(), |_, _| {}).await?;
         if outcome != Outcome::Exit(0) {
-            return Err(Error::build(format!("cannot take the build's key from `{user}` in the guest ({outcome})")));
+            return Err(Error::build(format!("cannot take the build's access from `{user}` in the guest ({outcome})")));
         }
     }
     match &stage.machine.communicator.shutdown_command {
@@ -61,8 +63,52 @@ pub(super) async fn power_off(guest: &mut Guest, stage: &Stage, authorized: &[St
 fn forget(user: &str, authorized: &[String]) -> String {
     let (user, lines) = (quote(user), quote(&authorized.join("\n")));
     format!(
-        r#"set -e; file=$(getent passwd {user} | cut -d: -f6)/.ssh/authorized_keys; [ -e "$file" ] || exit 0
-        left=$(grep -vF -e {lines} "$file" || true)
-        if [ -n "$left" ]; then printf '%s\n' "$left" >"$file"; else rm "$file"; fi"#
+        r#"set -e; file=$(getent passwd {user} | cut -d: -f6)/.ssh/authorized_keys
+        if [ -e "$file" ]; then
+            left=$(grep -vF -e {lines} "$file" || true)
+            if [ -n "$left" ]; then printf '%s\n' "$left" >"$file"; else rm "$file"; fi
+        fi"#
     )
+}
+
+/// Takes the build's rule for sudo out of cloud-init's file, which goes with it where it has no other. A command that
+/// shuts the guest down may need it: then that is done when the guest goes down.
+fn forget_sudo(needs_sudo: bool) -> String {
+    let remove = format!(
+        r#"if [ -e {SUDO_RULES} ]; then sed -i "/#visabuild$/d" {SUDO_RULES}; grep -q "^[^#]" {SUDO_RULES} || rm {SUDO_RULES}; fi"#
+    );
+    if !needs_sudo {
+        return remove;
+    }
+    let unit = "systemd-run --quiet --unit visabuild-forget --property Type=oneshot --property RemainAfterExit=yes";
+    // In a unit `$` and `%` begin something of systemd's (systemd.service(5), "Command lines").
+    let stop = quote(&format!("ExecStop=/bin/sh -c '{}'", remove.replace('$', "$$")));
+    format!("if [ -d /run/systemd/system ]; then {unit} --property {stop} true; else {remove}; fi")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+    use crate::machine::SUDO_RULE;
+
+    #[test]
+    fn only_the_builds_own_rule_for_sudo_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rules");
+        let own = format!("# User rules for debian\ndebian {SUDO_RULE}\n");
+        let other = "# User rules for debian\ndebian ALL=(ALL) NOPASSWD:ALL\n";
+        for (before, after) in [(own.clone(), None), (format!("{other}\n{own}"), Some("debian ALL=(ALL) NOPASSWD:ALL"))]
+        {
+            fs::write(&file, before).unwrap();
+            let script = forget_sudo(false).replace(SUDO_RULES, file.to_str().unwrap());
+            assert!(Command::new("sh").arg("-ec").arg(script).status().unwrap().success());
+            let left = fs::read_to_string(&file).ok();
+            let rules =
+                left.as_ref().map(|text| text.lines().filter(|line| line.starts_with("debian")).collect::<Vec<_>>());
+            assert_eq!(rules, after.map(|rule| vec![rule]));
+        }
+    }
 }

@@ -49,6 +49,14 @@ fn what_was_typed_is_seen() {
 }
 
 #[test]
+fn a_line_that_the_guest_breaks_before_its_end_is_not_wrong() {
+    let text = "auto url=http://10.0.2.2:46441/preseed.cfg hostname=beamline domain=example.org priority=critical";
+    let broken = text.replace("org priority", "org\npriority");
+    assert_eq!(read(text, &broken), Reading::Unknown);
+    assert_eq!(wrong(text, &text.replace("critical", "critcal")).0, 93);
+}
+
+#[test]
 fn lost_and_doubled_keys_are_certain() {
     assert_eq!(wrong("linux /vmlinuz", "linux /vmlnuz"), (10, 13, "linux /vmlnuz".to_owned()));
     assert_eq!(wrong("linux /vmlinuz", "linux //vmlinuz"), (7, 15, "linux //vmlinuz".to_owned()));
