@@ -19,6 +19,9 @@ use crate::machine::{Ended, Watch};
 /// Pause after an attempt that failed: one at a guest that has no sshd yet fails at once.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// What powers a guest off, with systemd and without.
+pub const POWER_OFF: &str = "systemctl --no-block poweroff || poweroff";
+
 /// Pause after a refused login. OpenSSH 9.8 and later shuts a client out whose failures come
 /// faster (sshd_config(5), PerSourcePenalties: 5 s for each, shut out from 15 s on).
 const PAUSE_REFUSED: Duration = Duration::from_secs(6);
@@ -161,7 +164,7 @@ impl Guest {
     /// # Errors
     /// The guest refuses, the machine ends in another way, or the build is cancelled.
     pub async fn power_off(&mut self) -> Result<()> {
-        self.power_off_by("systemctl --no-block poweroff || poweroff").await
+        self.power_off_by(POWER_OFF).await
     }
 
     /// As [`Guest::power_off`], by `command`.

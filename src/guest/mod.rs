@@ -5,7 +5,7 @@
 //! one round trip, and nothing beside a shell is needed in the guest.
 
 pub use address::Address;
-pub use connection::{Endpoint, Guest};
+pub use connection::{Endpoint, Guest, POWER_OFF};
 pub use exec::Outcome;
 pub use fault::{Attempts, SshFault};
 pub use host_key::HostKey;

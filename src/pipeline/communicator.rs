@@ -4,7 +4,7 @@ use secrecy::SecretString;
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::guest::{Credential, Guest, Key, Options, Outcome, quote};
+use crate::guest::{Credential, Guest, Key, Options, Outcome, POWER_OFF, quote};
 use crate::machine::SUDO_RULES;
 use crate::plan::Stage;
 
@@ -42,8 +42,10 @@ pub(super) fn options(context: &Context<'_>, stage: &Stage) -> Result<Options> {
 pub(super) async fn power_off(guest: &mut Guest, stage: &Stage, authorized: &[String]) -> Result<()> {
     let user = stage.machine.communicator.user();
     if user != "root" {
-        let needs_sudo = stage.machine.communicator.shutdown_command.is_some();
-        let command = format!("{}\n{}", forget(user, authorized), forget_sudo(needs_sudo));
+        let mut command = forget(user, authorized);
+        if stage.machine.communicator.shutdown_command.is_some() {
+            command = format!("{command}\n{}", forget_sudo_at_the_end());
+        }
         let outcome = guest.exec(&command, tokio::io::empty(), |_, _| {}).await?;
         if outcome != Outcome::Exit(0) {
             return Err(Error::build(format!("cannot take the build's access from `{user}` in the guest ({outcome})")));
@@ -55,7 +57,7 @@ pub(super) async fn power_off(guest: &mut Guest, stage: &Stage, authorized: &[St
             let hint = "`shutdown_command` is what should do it; without it visabuild powers the guest off itself";
             guest.power_off_by(command.plain()).await.map_err(|error| error.hint(hint))
         }
-        None => guest.power_off().await,
+        None => guest.power_off_by(&format!("{}; {POWER_OFF}", forget_sudo())).await,
     }
 }
 
@@ -71,19 +73,20 @@ fn forget(user: &str, authorized: &[String]) -> String {
     )
 }
 
-/// Takes the build's rule for sudo out of cloud-init's file, which goes with it where it has no other. A command that
-/// shuts the guest down may need it: then that is done when the guest goes down.
-fn forget_sudo(needs_sudo: bool) -> String {
-    let remove = format!(
+/// Takes the build's rule for sudo out of cloud-init's file, which goes with it where it has no other.
+fn forget_sudo() -> String {
+    format!(
         r#"if [ -e {SUDO_RULES} ]; then sed -i "/#visabuild$/d" {SUDO_RULES}; grep -q "^[^#]" {SUDO_RULES} || rm {SUDO_RULES}; fi"#
-    );
-    if !needs_sudo {
-        return remove;
-    }
-    let unit = "systemd-run --quiet --unit visabuild-forget --property Type=oneshot --property RemainAfterExit=yes";
-    // In a unit `$` and `%` begin something of systemd's (systemd.service(5), "Command lines").
+    )
+}
+
+/// The same when the guest goes down: a command that shuts it down may need the rule.
+fn forget_sudo_at_the_end() -> String {
+    let (unit, remove) = ("systemd-run --quiet --unit visabuild-forget", forget_sudo());
+    // In a unit `$` begins something of systemd's (systemd.service(5), "Command lines").
     let stop = quote(&format!("ExecStop=/bin/sh -c '{}'", remove.replace('$', "$$")));
-    format!("if [ -d /run/systemd/system ]; then {unit} --property {stop} true; else {remove}; fi")
+    let properties = format!("--property Type=oneshot --property RemainAfterExit=yes --property {stop}");
+    format!("if [ -d /run/systemd/system ]; then {unit} {properties} true; else {remove}; fi")
 }
 
 #[cfg(test)]
@@ -103,7 +106,7 @@ mod tests {
         for (before, after) in [(own.clone(), None), (format!("{other}\n{own}"), Some("debian ALL=(ALL) NOPASSWD:ALL"))]
         {
             fs::write(&file, before).unwrap();
-            let script = forget_sudo(false).replace(SUDO_RULES, file.to_str().unwrap());
+            let script = forget_sudo().replace(SUDO_RULES, file.to_str().unwrap());
             assert!(Command::new("sh").arg("-ec").arg(script).status().unwrap().success());
             let left = fs::read_to_string(&file).ok();
             let rules =
