@@ -22,6 +22,10 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Phase, Stream};
 use crate::lines::{Splitter, Tail};
 
+pub use group::run_group;
+
+mod group;
+
 type Request = (Command, tokio::runtime::Handle, tokio::sync::oneshot::Sender<io::Result<Child>>);
 
 /// Starts `command` in its own process group; it is killed when visabuild ends, however it ends.
@@ -32,9 +36,14 @@ type Request = (Command, tokio::runtime::Handle, tokio::sync::oneshot::Sender<io
 /// # Panics
 /// Outside a tokio runtime.
 pub async fn spawn(mut command: Command) -> io::Result<Child> {
-    static SPAWNER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
     command.process_group(0).kill_on_drop(true);
     die_with_parent(&mut command);
+    fork(command).await
+}
+
+/// Starts `command` as it is, from the thread that lives as long as the process.
+async fn fork(command: Command) -> io::Result<Child> {
+    static SPAWNER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(start_spawner);
     let (reply, answer) = tokio::sync::oneshot::channel();
     spawner

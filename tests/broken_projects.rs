@@ -395,12 +395,19 @@ fn provisioners_of_wrong_form() {
     - type: shell
       inline: [a]
       execute_command: "{{ .EnvVarFile }} {{ .Path }}"
+    - type: shell-local
+      command: a
+      execute_command: [sh, "{{ .Path }}"]
+    - type: shell-local
+      command: a
+      execute_command: sh -c a
+      tempfile_extension: a/b
 "#;
     Broken::project(&[(APPS, manifest)]).says(&[
         "templates/apps/manifest.yml:3:7: expected a mapping, found a string",
         "templates/apps/manifest.yml:4:7: `type` is missing",
         "templates/apps/manifest.yml:5:13: unknown provisioner `shel` (did you mean `shell`?)",
-        "templates/apps/manifest.yml:6:13: provisioner `ansible` is not supported yet (supported are `shell` and `file`)",
+        "templates/apps/manifest.yml:6:13: provisioner `ansible` is not supported yet (supported are `shell`, `file` and `shell-local`)",
         "templates/apps/manifest.yml:7:7: one of `inline`, `script`, `scripts` is needed",
         "templates/apps/manifest.yml:10:7: `script` cannot stand beside `inline`",
         "templates/apps/manifest.yml:12:15: expected a list, found a string",
@@ -412,6 +419,9 @@ fn provisioners_of_wrong_form() {
         "templates/apps/manifest.yml:18:26: expected an exit code, found `300` (write a number from 0 to 255)",
         "templates/apps/manifest.yml:19:24: `execute_command` does not run the script (the script's path is `{{ .Path }}`)",
         "templates/apps/manifest.yml:22:24: `execute_command` has no variable `{{ .EnvVarFile }}` (it needs `use_env_var_file: true`)",
+        "templates/apps/manifest.yml:25:29: `execute_command` has no variable `{{ .Path }}` (known here: `Vars`, `Script`, `Command`)",
+        "templates/apps/manifest.yml:28:24: `execute_command` does not run the script (the script's path is `{{ .Script }}`)",
+        "templates/apps/manifest.yml:29:27: an ending of a file's name has no slash",
     ]);
 }
 

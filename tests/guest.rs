@@ -13,8 +13,9 @@ use tokio::io::empty;
 use tokio::net::TcpListener;
 use visabuild::error::Kind;
 use visabuild::event::Stream;
-use visabuild::guest::{Guest, Key, Outcome, Target, quote};
+use visabuild::guest::{Guest, Key, Outcome, Target};
 use visabuild::machine::Ended;
+use visabuild::shell_word::quote;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777

@@ -50,7 +50,7 @@ fn resolved() -> Resolved {
 fn shell(provisioner: &Provisioner) -> &Shell {
     match &provisioner.action {
         Action::Shell(shell) => shell,
-        Action::File(_) => panic!("{} is not a shell provisioner", provisioner.label),
+        _ => panic!("{} is not a shell provisioner", provisioner.label),
     }
 }
 

@@ -6,6 +6,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use secrecy::SecretString;
 
+use crate::shell_word::word;
+
 /// `visabuild build` with the options of `matches`, of which `command` has the names. Secrets stand there as variables:
 /// they are in no report, and a shell fills them in. What came from a variable and is no secret is written out.
 pub(super) fn command_line(command: &Command, matches: &ArgMatches) -> String {
@@ -42,7 +44,7 @@ fn shown(argument: &Arg, value: &str) -> String {
     match argument.get_env().filter(|_| secret) {
         Some(variable) => format!("\"${}\"", variable.to_string_lossy()),
         None if secret => "\"$SECRET\"".to_owned(),
-        None => shlex::try_quote(value).map_or_else(|_| value.to_owned(), std::borrow::Cow::into_owned),
+        None => word(value).into_owned(),
     }
 }
 

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::init::quoted;
 use super::{Environment, print, project};
 use crate::error::Result;
 use crate::packer::{Imported, Request, import};
+use crate::shell_word::word;
 
 /// Options of `import`.
 #[derive(Debug, Args)]
@@ -65,7 +65,7 @@ fn summary(imported: &Imported, output: &str) -> String {
     let count = imported.templates.len();
     let noun = if count == 1 { "template" } else { "templates" };
     let files: Vec<_> = imported.files.iter().map(|file| format!("  {}\n", file.display())).collect();
-    let folder = if output == "." { String::new() } else { format!(" -C {}", quoted(output)) };
+    let folder = if output == "." { String::new() } else { format!(" -C {}", word(output)) };
     format!(
         "{count} {noun} imported: {}\nwritten below {output}:\n{}next: visabuild validate{folder}\n",
         imported.templates.join(", "),

@@ -1,18 +1,17 @@
 //! `visabuild init`.
 
-use std::borrow::Cow;
-
 use super::args::InitArgs;
 use super::print;
 use crate::error::Result;
+use crate::shell_word::word;
 use crate::starter::{self, Starter};
 
 /// Writes a new project, and says what can be done with it.
 pub(super) fn run(args: &InitArgs) -> Result<()> {
     let count = starter::write(args.kind, &args.directory)?;
     let folder = args.directory.to_string_lossy();
-    let program = quoted(&args.program);
-    let there = if folder == "." { String::new() } else { format!(" -C {}", quoted(&folder)) };
+    let program = word(&args.program);
+    let there = if folder == "." { String::new() } else { format!(" -C {}", word(&folder)) };
     let secrets = match args.kind {
         Starter::Visa => "-pp KEY.pub -rp PASSWORD",
         Starter::Minimal => "-rp PASSWORD",
@@ -28,9 +27,4 @@ pub(super) fn run(args: &InitArgs) -> Result<()> {
     }
     print(&text);
     Ok(())
-}
-
-/// As a shell takes it for one word.
-pub(super) fn quoted(text: &str) -> Cow<'_, str> {
-    shlex::try_quote(text).unwrap_or(Cow::Borrowed(text))
 }

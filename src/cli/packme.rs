@@ -107,7 +107,7 @@ async fn build(
     let mut args = build_args(&folder, &names)?;
     let shown = folder.to_string_lossy();
     let words = ["visabuild", "build", "-C", &*shown].into_iter().chain(names.iter().map(String::as_str));
-    args.again = shlex::try_join(words).unwrap_or_else(|_| "visabuild build".to_owned());
+    args.again = crate::shell_word::line(words);
     let output = build::output_folder(args.output.clone(), &folder)?;
     build::run(args, environment, signals).await.map_err(|error| match error.kind() {
         Kind::Usage => error.hint("manifest.json is written: what visabuild does not know, `packer build` may"),

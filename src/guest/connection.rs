@@ -218,6 +218,18 @@ impl Guest {
         self.endpoint.unless_ended(work).await
     }
 
+    /// Runs `work`, which ends itself when the build is cancelled, unless the machine ends.
+    ///
+    /// # Errors
+    /// What `work` says, or why the machine ended.
+    pub async fn unless_machine_ended<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            ended = self.endpoint.watch.ended() => Err(ended.into()),
+        }
+    }
+
     /// After a lost connection or a command that failed: the machine's end, if that is why.
     ///
     /// # Errors

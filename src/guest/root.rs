@@ -3,8 +3,9 @@
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::{Credential, Guest, Outcome, quote};
+use super::{Credential, Guest, Outcome};
 use crate::error::{Error, Result};
+use crate::shell_word::quote;
 
 /// How a command becomes root's.
 #[derive(Debug, Clone, Default)]

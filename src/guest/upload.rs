@@ -6,10 +6,11 @@ use std::path::Path;
 
 use tokio::io::AsyncRead;
 
-use super::{Guest, Outcome, quote, tar};
+use super::{Guest, Outcome, tar};
 use crate::error::{Cause, Context, Error, Kind, Result};
 use crate::event::Stream;
 use crate::lines::Tail;
+use crate::shell_word::quote;
 
 /// How much of a folder is on its way at once, bytes.
 const PIPE: usize = 256 * 1024;

@@ -18,7 +18,7 @@ pub use firmware::{Uefi, has_uefi, uefi};
 pub use idle::IDLE_TIMEOUT;
 pub(crate) use running::{PROGRAM, powered_off};
 pub use running::{PowerOff, Running, Start};
-pub(crate) use runtime::runtime_folder;
+pub(crate) use runtime::{runtime_folder, short_folder};
 pub use seed::{SUDO_RULE, SUDO_RULES, Seed, build_user_data, write_seed, write_seed_folder, write_volume};
 pub use size::{cpus_of_one, how_many, how_many_fit, size_to_host};
 pub(crate) use stderr::Stderr;

@@ -11,6 +11,7 @@ use super::value::{Text, Value};
 use super::yaml_text::{Entry, Writer, Yaml};
 use super::{qemu, steps, variables};
 use crate::error::{Context, Error, Kind, Location, Problem, Result};
+use crate::shell_word::word;
 use crate::template::{self, Inputs};
 
 /// A project that is not written yet.
@@ -261,8 +262,7 @@ fn environment(document: &Document, used: &BTreeSet<String>, findings: &mut Find
 /// How a variable gets the time of each build.
 fn how_late(name: &str, format: &str) -> String {
     let format = format!("+{format}");
-    let format = shlex::try_quote(&format).unwrap_or_default();
-    format!("The time of the import; Packer takes that of each build: {name}=$(date -u {format})")
+    format!("The time of the import; Packer takes that of each build: {name}=$(date -u {})", word(&format))
 }
 
 /// The comment of a variable that is nothing but a time.

@@ -4,7 +4,7 @@ use super::document::{Block, Build, Field, Findings};
 use super::files::{Files, Use};
 use super::value::{Text, Value};
 use super::yaml_text::{Entry, Yaml};
-use crate::template::keys::provisioner::{FILE, SHELL};
+use crate::template::keys::provisioner::{FILE, SHELL, SHELL_LOCAL};
 use crate::template::keys::{Effect, Table};
 
 /// What stands for provisioners and post-processors that visabuild has not.
@@ -33,6 +33,7 @@ pub(super) fn provisioners(build: &Build, template: &str, files: &mut Files, fin
         entries.push(match block.kind.as_str() {
             "shell" => step(block, &SHELL, template, files, findings),
             "file" => file(block, template, files, findings),
+            "shell-local" => step(block, &SHELL_LOCAL, template, files, findings),
             _ => without(block, findings),
         });
     }

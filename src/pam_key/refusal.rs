@@ -9,6 +9,7 @@ use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use super::FILE_LIMIT;
 use crate::error::Error;
 use crate::pem::{self, Block};
+use crate::shell_word::word;
 
 /// Why a file is refused: the end of the sentence "`FILE` …", and what to do.
 #[derive(Debug)]
@@ -26,9 +27,7 @@ pub(super) fn new_pair() -> String {
 
 /// `path` as a shell takes it.
 pub(super) fn quoted(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    // Only a NUL cannot be quoted, and no path has one.
-    shlex::try_quote(&path).map(std::borrow::Cow::into_owned).unwrap_or_default()
+    word(&path.to_string_lossy()).into_owned()
 }
 
 impl Refusal {

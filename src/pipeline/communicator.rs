@@ -4,9 +4,10 @@ use secrecy::SecretString;
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::guest::{Credential, Guest, Key, Options, Outcome, POWER_OFF, quote};
+use crate::guest::{Credential, Guest, Key, Options, Outcome, POWER_OFF};
 use crate::machine::SUDO_RULES;
 use crate::plan::Stage;
+use crate::shell_word::quote;
 
 /// How connections to the guest of `stage` are made and kept.
 ///

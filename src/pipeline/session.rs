@@ -32,6 +32,7 @@ use crate::machine::{self, Ended, Seed, VncPassword};
 use crate::package_cache::{self, Session};
 use crate::plan::{Fingerprint, Stage, Step};
 use crate::provision;
+use crate::shell_word::line;
 use crate::template::Text;
 
 /// How long SSH may take to answer: emulated on a busy host, a boot may take minutes.
@@ -210,7 +211,9 @@ pub(super) fn write_command(
     arguments: &[OsString],
 ) -> Result<()> {
     let path = context.work.join(format!("{template}.command.txt"));
-    fs::write(&path, context.events.redact(&format!("{} {}\n", program.display(), quoted(arguments))))
+    let words: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    let words = line(words.iter().map(AsRef::as_ref));
+    fs::write(&path, context.events.redact(&format!("{} {words}\n", program.display())))
         .context(Kind::Host, || format!("cannot write {}", path.display()))
 }
 
@@ -224,14 +227,6 @@ fn native(context: &Context<'_>, stage: &Stage, start: &Start, seed: &Seed) -> R
         seed: folder,
         cpus: context.settings.insisted.cpus.map(container::first_cpus),
     })
-}
-
-fn quoted(arguments: &[OsString]) -> String {
-    let words = arguments.iter().map(|argument| argument.to_string_lossy());
-    words
-        .map(|word| shlex::try_quote(&word).map_or_else(|_| word.to_string(), std::borrow::Cow::into_owned))
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 /// A machine that runs.
@@ -411,7 +406,9 @@ impl<'a> Connected<'a> {
                 checkpoints.begin_step();
             }
             let phase = timings.phase(&step.provisioner.label);
-            let context = provision::Context { phase: &phase, environment: &environment, builder_type: BUILDER_TYPE };
+            let work = &self.booted.prepared.context.work;
+            let context =
+                provision::Context { phase: &phase, environment: &environment, builder_type: BUILDER_TYPE, work };
             let result = provision::run(&mut self.guest, &step.provisioner, &context).await;
             let result = result.and_then(|()| step.was_as_planned());
             let hint = checkpoints.as_ref().and_then(|checkpoints| checkpoints.hint());

@@ -39,12 +39,8 @@ pub struct InputFile {
 pub fn of(provisioner: &Provisioner) -> Result<Vec<InputFile>> {
     let read = || -> io::Result<Vec<InputFile>> {
         match &provisioner.action {
-            Action::Shell(shell) => match &shell.source {
-                ShellSource::Inline(_) => Ok(Vec::new()),
-                ShellSource::Scripts(scripts) => {
-                    scripts.iter().map(|script| file(&script.path, name_of(&script.path), &script.shown)).collect()
-                }
-            },
+            Action::Shell(shell) => of_script(&shell.source),
+            Action::ShellLocal(local) => of_script(&local.source),
             Action::File(FileCopy { source: FileSource::Paths(paths), .. }) => {
                 let mut files = Vec::new();
                 for path in paths.iter().filter(|path| path.secrets.is_empty()) {
@@ -58,6 +54,11 @@ pub fn of(provisioner: &Provisioner) -> Result<Vec<InputFile>> {
     read().map_err(|error| {
         Error::usage(format!("{}: cannot read what `{}` needs", provisioner.location, provisioner.label)).because(error)
     })
+}
+
+fn of_script(source: &ShellSource) -> io::Result<Vec<InputFile>> {
+    let ShellSource::Scripts(scripts) = source else { return Ok(Vec::new()) };
+    scripts.iter().map(|script| file(&script.path, name_of(&script.path), &script.shown)).collect()
 }
 
 /// The host's files that an installer gets as they are, the pictures that its boot command waits for, and the

@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::source::bootstrap;
 use crate::template::{
-    Action, Bootstrap, Builder, CacheRule, ChosenAlternative, Installer, Machine, Provisioner, Resolved, Template,
-    Text, Verification,
+    Action, Bootstrap, Builder, CacheRule, ChosenAlternative, Installer, Machine, Provisioner, Resolved, ShellSource,
+    Template, Text, Verification,
 };
 
 pub use difference::{Detail, Difference, FileChange, How, PartChange, difference, unified};
@@ -412,20 +412,30 @@ fn secrets_of(steps: &[Step]) -> BTreeSet<String> {
     steps.iter().flat_map(|step| secrets_in(&step.provisioner)).collect()
 }
 
+fn secrets_of_script<'a>(
+    source: &'a ShellSource,
+    variables: &'a [(String, Text)],
+) -> impl Iterator<Item = String> + 'a {
+    let lines = match source {
+        ShellSource::Inline(lines) => &lines[..],
+        ShellSource::Scripts(_) => &[],
+    };
+    let texts = lines.iter().chain(variables.iter().map(|(_, value)| value));
+    texts.flat_map(|text| text.secrets().iter().cloned())
+}
+
 fn secrets_in(provisioner: &Provisioner) -> BTreeSet<String> {
-    use crate::template::{FileSource, ShellSource};
+    use crate::template::FileSource;
     let mut secrets = BTreeSet::new();
     if let Some(CacheRule::Key(text)) = &provisioner.cache {
         secrets.extend(text.secrets().iter().cloned());
     }
     match &provisioner.action {
         Action::Shell(shell) => {
-            if let ShellSource::Inline(lines) = &shell.source {
-                secrets.extend(lines.iter().flat_map(|line| line.secrets().iter().cloned()));
-            }
-            secrets.extend(shell.environment_vars.iter().flat_map(|(_, value)| value.secrets().iter().cloned()));
+            secrets.extend(secrets_of_script(&shell.source, &shell.environment_vars));
             secrets.extend(shell.execute_command.secrets().iter().cloned());
         }
+        Action::ShellLocal(local) => secrets.extend(secrets_of_script(&local.source, &local.environment_vars)),
         Action::File(copy) => {
             secrets.extend(copy.destination.secrets().iter().cloned());
             match &copy.source {

@@ -59,11 +59,8 @@ fn stage_text(out: &mut String, stage: &Stage, note: &dyn Fn(Spot) -> String) {
 
 fn steps_text(out: &mut String, part: &str, steps: &[Step], note: &dyn Fn(usize) -> String) {
     for (at, step) in steps.iter().enumerate() {
-        let kind = match &step.provisioner.action {
-            crate::template::Action::Shell(_) => "shell",
-            crate::template::Action::File(_) => "file ",
-        };
+        let kind = step.provisioner.action.kind();
         let Step { provisioner, fingerprint, .. } = step;
-        let _ = writeln!(out, "  {part}  {} {kind} {}{}", fingerprint.short(), provisioner.label, note(at));
+        let _ = writeln!(out, "  {part}  {} {kind:5} {}{}", fingerprint.short(), provisioner.label, note(at));
     }
 }

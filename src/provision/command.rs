@@ -2,19 +2,16 @@
 
 use crate::error::{Error, Result};
 
-/// `command` with `{{ .Name }}` replaced by what `value` gives for the name; spaces inside the
-/// braces do not matter.
+/// `command` with `{{ .Name }}` replaced by what `value` gives for the name, of which there are those in `known`; spaces
+/// inside the braces do not matter.
 ///
 /// # Errors
 /// A name that `value` does not know, or braces that are not closed.
-pub(super) fn fill<'a>(command: &str, value: impl Fn(&str) -> Option<&'a str>) -> Result<String> {
+pub(crate) fn fill<'a>(command: &str, known: &str, value: impl Fn(&str) -> Option<&'a str>) -> Result<String> {
     let mut out = String::with_capacity(command.len());
     let mut rest = command;
     while let Some((before, after)) = rest.split_once("{{") {
-        let fault = |text: &str| {
-            Error::usage(format!("{text} in execute_command"))
-                .hint("known are {{ .Path }}, {{ .Vars }} and {{ .EnvVarFile }}")
-        };
+        let fault = |text: &str| Error::usage(format!("{text} in execute_command")).hint(format!("known are {known}"));
         let (inside, after) = after.split_once("}}").ok_or_else(|| fault("`{{` is not closed"))?;
         let name = inside.trim().strip_prefix('.').unwrap_or_default();
         let value = value(name).ok_or_else(|| fault(&format!("unknown variable `{{{{{inside}}}}}`")))?;
@@ -31,7 +28,7 @@ mod tests {
     use super::*;
 
     fn filled(command: &str) -> Result<String> {
-        fill(command, |name| match name {
+        fill(command, "{{ .Path }} and {{ .Vars }}", |name| match name {
             "Path" => Some("/tmp/s.sh"),
             "Vars" => Some("A='1' "),
             _ => None,

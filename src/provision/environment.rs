@@ -1,21 +1,21 @@
-//! The environment of a shell step.
+//! The environment of a shell step, in the guest or on the host.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::guest::quote;
+use crate::shell_word::quote;
 use crate::template::Text;
 
 /// Variables of a shell step, sorted by name; of a name that comes twice, the last one counts.
 #[derive(Debug)]
-pub(super) struct Environment<'a> {
+pub(crate) struct Environment<'a> {
     values: BTreeMap<&'a str, &'a Text>,
 }
 
 impl<'a> Environment<'a> {
     /// # Errors
     /// A name that a shell cannot use, or a value with a NUL.
-    pub(super) fn new(variables: impl IntoIterator<Item = (&'a str, &'a Text)>) -> Result<Self> {
+    pub(crate) fn new(variables: impl IntoIterator<Item = (&'a str, &'a Text)>) -> Result<Self> {
         let values: BTreeMap<_, _> = variables.into_iter().collect();
         for (name, value) in &values {
             if !is_name(name) {
@@ -29,19 +29,19 @@ impl<'a> Environment<'a> {
     }
 
     /// Whether a value must not be on a command line, where everybody in the guest can read it.
-    pub(super) fn is_secret(&self) -> bool {
+    pub(crate) fn is_secret(&self) -> bool {
         self.values.values().any(|value| !value.secrets().is_empty())
     }
 
     /// `NAME='value' ` for each variable: the prefix of a command, or arguments of env(1).
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         self.values.iter().map(|(name, value)| format!("{name}={} ", quote(value.plain()))).collect()
     }
 
     /// A script for a file at `path` that sets the variables and removes itself. Sourced, that is
     /// all; run with a command as its arguments, it becomes that command. So the words
     /// `/bin/sh PATH` can stand wherever [`Environment::words`] can.
-    pub(super) fn script(&self, path: &str) -> String {
+    pub(crate) fn script(&self, path: &str) -> String {
         let exports: String =
             self.values.iter().map(|(name, value)| format!("export {name}={}\n", quote(value.plain()))).collect();
         format!("{exports}rm -f -- {}\nif [ $# -gt 0 ]; then exec \"$@\"; fi\n", quote(path))

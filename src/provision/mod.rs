@@ -4,14 +4,20 @@
 //! missing folders above a destination are made; modes of copied files count only by the
 //! executable bit; a guest that shuts down after `expect_disconnect` is waited for.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Cause, Error, Kind, Result};
 use crate::event::Phase;
-use crate::guest::Guest;
-use crate::template::{Action, Provisioner, Text};
+use crate::guest::{Guest, WayIn};
+use crate::host_command::{self, Surroundings};
+use crate::template::{Action, Provisioner, ShellLocal, Text};
+
+pub(crate) use command::fill;
+pub(crate) use environment::Environment;
+pub(crate) use shell::script_of;
 
 mod command;
 mod environment;
@@ -27,6 +33,18 @@ pub struct Context<'a> {
     pub environment: &'a [(String, Text)],
     /// The builder's type, for `PACKER_BUILDER_TYPE`.
     pub builder_type: &'a str,
+    /// Folder for what host commands need while they run.
+    pub work: &'a Path,
+}
+
+impl Context<'_> {
+    /// What Packer tells every script.
+    fn told(&self) -> [(String, Text); 2] {
+        [
+            ("PACKER_BUILD_NAME".to_owned(), Text::public(self.phase.template())),
+            ("PACKER_BUILDER_TYPE".to_owned(), Text::public(self.builder_type)),
+        ]
+    }
 }
 
 /// Runs one provisioner to its end.
@@ -89,7 +107,25 @@ async fn run_unlimited(guest: &mut Guest, provisioner: &Provisioner, context: &C
             pause(guest, shell.pause_after).await
         }
         Action::File(copy) => file::run(guest, copy, context).await,
+        Action::ShellLocal(local) => on_host(guest, local, context).await,
     }
+}
+
+/// Runs a host's command, which is told the way into the guest.
+async fn on_host(guest: &Guest, local: &ShellLocal, context: &Context<'_>) -> Result<()> {
+    let way = WayIn::open(guest.endpoint(), context.work).await?;
+    let variable = |name: &str, value: String| (name.to_owned(), Text::public(value));
+    let mut variables = context.told().to_vec();
+    variables.extend([
+        variable("VISABUILD_SSH_HOST", way.address().ip().to_string()),
+        variable("VISABUILD_SSH_PORT", way.address().port().to_string()),
+        variable("VISABUILD_SSH_USER", way.user().to_owned()),
+        variable("VISABUILD_SSH_KEY_FILE", way.key_file().display().to_string()),
+        variable("VISABUILD_SSH_KNOWN_HOSTS_FILE", way.known_hosts_file().display().to_string()),
+    ]);
+    let cancel = &guest.endpoint().cancel;
+    let surroundings = Surroundings { variables: &variables, work: context.work, phase: context.phase, cancel };
+    guest.unless_machine_ended(host_command::run(local, &surroundings)).await
 }
 
 async fn pause(guest: &Guest, duration: Option<Duration>) -> Result<()> {

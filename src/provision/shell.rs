@@ -9,8 +9,9 @@ use super::command::fill;
 use super::environment::Environment;
 use crate::error::{self, Cause, Error, Kind, Result};
 use crate::event::Stream;
-use crate::guest::{Guest, Outcome, Target, quote};
+use crate::guest::{Guest, Outcome, Target};
 use crate::lines::Tail;
+use crate::shell_word::quote;
 use crate::template::{Shell, ShellSource, Text};
 
 /// What Packer calls the exit code of a command whose connection was lost; a manifest may list it
@@ -32,11 +33,8 @@ struct Script {
 
 /// Runs the provisioner's scripts in order.
 pub(super) async fn run(guest: &mut Guest, shell: &Shell, context: &Context<'_>) -> Result<()> {
-    let fixed = [
-        ("PACKER_BUILD_NAME".to_owned(), Text::public(context.phase.template())),
-        ("PACKER_BUILDER_TYPE".to_owned(), Text::public(context.builder_type)),
-    ];
-    let variables = fixed.iter().chain(context.environment).chain(&shell.environment_vars);
+    let told = context.told();
+    let variables = told.iter().chain(context.environment).chain(&shell.environment_vars);
     let environment = Environment::new(variables.map(|(name, value)| (name.as_str(), value)))?;
     match &shell.source {
         ShellSource::Inline(lines) => {
@@ -59,6 +57,12 @@ pub(super) async fn run(guest: &mut Guest, shell: &Shell, context: &Context<'_>)
 
 /// Packer's script of inline lines: the shebang unless the lines bring their own, then the lines.
 fn inline(lines: &[Text], shebang: &str) -> Script {
+    let secret = lines.iter().any(|line| !line.secrets().is_empty());
+    Script { text: script_of(lines, shebang).into_bytes(), mode: if secret { SECRET_SCRIPT } else { 0o755 } }
+}
+
+/// The text of such a script.
+pub(crate) fn script_of(lines: &[Text], shebang: &str) -> String {
     let mut text = String::new();
     if !lines.first().is_some_and(|line| line.plain().starts_with("#!")) {
         text = format!("#!{shebang}\n");
@@ -67,8 +71,7 @@ fn inline(lines: &[Text], shebang: &str) -> Script {
         text.push_str(line.plain());
         text.push('\n');
     }
-    let secret = lines.iter().any(|line| !line.secrets().is_empty());
-    Script { text: text.into_bytes(), mode: if secret { SECRET_SCRIPT } else { 0o755 } }
+    text
 }
 
 fn read(path: &std::path::Path, binary: bool) -> Result<Script> {
@@ -110,7 +113,7 @@ async fn run_script(
     let template = shell.execute_command.plain();
     let in_file = environment.is_secret() || template.contains("EnvVarFile");
     let words = if in_file { format!("/bin/sh {variables}") } else { environment.words() };
-    let command = fill(template, |name| match name {
+    let command = fill(template, "{{ .Path }}, {{ .Vars }} and {{ .EnvVarFile }}", |name| match name {
         "Path" => Some(&path),
         "Vars" => Some(&words),
         "EnvVarFile" => Some(&variables),

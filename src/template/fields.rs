@@ -188,7 +188,8 @@ impl Reader<'_> {
         self.without_secrets(node).map(|text| text.plain().to_owned())
     }
 
-    fn without_secrets(&mut self, node: &Node) -> Option<Text> {
+    /// A rendered string without secrets: everybody may see it.
+    pub(crate) fn without_secrets(&mut self, node: &Node) -> Option<Text> {
         let text = self.text(node)?;
         if let Some(secret) = text.secrets().first() {
             self.problems.at(node.location(), format!("the secret `{secret}` cannot be used here"));

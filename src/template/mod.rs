@@ -29,6 +29,7 @@ pub use hardware::Hardware;
 pub use installer::{Installer, Kernel, KernelSource, PACKAGES_FILE};
 pub use options::options_page;
 pub use project::{Project, load};
+pub use provisioner::shell_local::ShellLocal;
 pub use remote::Remote;
 pub use resolve::resolve;
 
@@ -342,6 +343,20 @@ pub enum Action {
     Shell(Shell),
     /// Puts files into the guest.
     File(FileCopy),
+    /// Runs commands or scripts on the build host.
+    #[serde(rename = "shell-local")]
+    ShellLocal(ShellLocal),
+}
+
+impl Action {
+    /// Its type in a manifest.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Shell(_) => "shell",
+            Self::File(_) => "file",
+            Self::ShellLocal(_) => "shell-local",
+        }
+    }
 }
 
 /// The `shell` provisioner.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::keys::builder::INSTALLER;
-use super::keys::provisioner::{FILE, SHELL};
+use super::keys::provisioner::{FILE, SHELL, SHELL_LOCAL};
 use super::keys::{Effect, Group, Key, Refusal};
 
 const BEGINNING: &str = "\
@@ -11,8 +11,7 @@ const BEGINNING: &str = "\
 
 <!-- Written from src/template/keys: `VISABUILD_WRITE_DOCS=1 cargo test --lib the_page_of_options` -->
 
-What becomes of each option of Packer's qemu builder, its communicators, and its provisioners `shell` and `file`. A table
-in visabuild is what the resolver knows keys by and what this page is written from; a test puts each option through the
+What becomes of each option of Packer's qemu builder, its communicators, and its provisioners. A table in visabuild is what the resolver knows keys by and what this page is written from; a test puts each option through the
 resolver. A refused option is an error with its place, the reason and what does the same. Keys that neither Packer nor
 visabuild has are errors with the nearest name. Other provisioners, and post-processors, are refused: an image is
 compressed, and its manifest has checksums anyway. Options with which a system is installed are for templates without a
@@ -22,7 +21,8 @@ parent; [machines](machines.md) and [installers](installer.md) tell more of what
 /// The page, in Markdown.
 pub fn options_page() -> String {
     let mut page = BEGINNING.to_owned();
-    let groups: Vec<&Group> = [&INSTALLER, &SHELL, &FILE].iter().flat_map(|table| table.groups).copied().collect();
+    let groups: Vec<&Group> =
+        [&INSTALLER, &SHELL, &FILE, &SHELL_LOCAL].iter().flat_map(|table| table.groups).copied().collect();
     let mut whose: Vec<&str> = Vec::new();
     for group in &groups {
         if !group.whose.is_empty() && !whose.contains(&group.whose) {

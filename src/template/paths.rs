@@ -13,6 +13,8 @@ use crate::error::Problem;
 #[derive(Debug, Clone)]
 pub(super) struct Search {
     root: PathBuf,
+    /// The folder of the template or the package whose manifest it is, relative to the project.
+    base: PathBuf,
     /// Folders relative to the project, the first wins.
     folders: Vec<PathBuf>,
     /// The first of them.
@@ -33,18 +35,24 @@ pub(super) enum Want {
 impl Search {
     /// Paths of a template's own manifest: the template's folder, then the project's.
     pub(super) fn template(root: &Path, template: &str) -> Self {
-        Self::new(root, vec![Path::new("templates").join(template), PathBuf::new()])
+        let template = Path::new("templates").join(template);
+        Self::new(root, template.clone(), vec![template, PathBuf::new()])
     }
 
     /// Paths of a package that `template` uses: the package's folder for the template, the package's, the project's.
     pub(super) fn package(root: &Path, package: &str, template: &str) -> Self {
         let package = Path::new("packages").join(package);
-        Self::new(root, vec![package.join(template), package, PathBuf::new()])
+        Self::new(root, package.clone(), vec![package.join(template), package, PathBuf::new()])
     }
 
-    fn new(root: &Path, folders: Vec<PathBuf>) -> Self {
+    fn new(root: &Path, base: PathBuf, folders: Vec<PathBuf>) -> Self {
         let own = folders.first().map_or_else(|| root.to_owned(), |first| root.join(first));
-        Self { root: root.to_owned(), folders, own }
+        Self { root: root.to_owned(), base, folders, own }
+    }
+
+    /// The folder of the template or the package whose manifest it is.
+    pub(super) fn base(&self) -> PathBuf {
+        self.root.join(&self.base)
     }
 
     /// The folder that is looked into first.

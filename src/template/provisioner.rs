@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fields::{Fields, Reader, items};
 use super::keys::Table;
-use super::keys::provisioner::{FILE, SHELL};
+use super::keys::provisioner::{FILE, SHELL, SHELL_LOCAL};
 use super::nearest::suggestion;
 use super::paths::{Search, Want};
 use super::scalar;
@@ -15,12 +15,13 @@ use crate::error::Problem;
 pub(super) use shell::normalised as variables;
 
 mod shell;
+pub(super) mod shell_local;
 
 /// Longest label made of a line of a script, characters.
 const LABEL: usize = 60;
 
 /// Packer's and its plugins' provisioners that have no counterpart here.
-const UNSUPPORTED: [&str; 16] = [
+const UNSUPPORTED: [&str; 15] = [
     "ansible",
     "ansible-local",
     "breakpoint",
@@ -32,14 +33,13 @@ const UNSUPPORTED: [&str; 16] = [
     "puppet-masterless",
     "puppet-server",
     "salt-masterless",
-    "shell-local",
     "sleep",
     "windows-restart",
     "windows-shell",
     "goss",
 ];
 
-/// Reads a list of provisioners; faulty ones are reported and left out.
+/// Reads a list of provisioners; faulty ones are reported and left out, and so are those that are for other hosts.
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Vec<Provisioner> {
     let items = items(node, reader.problems).unwrap_or_default();
     items.iter().filter_map(|item| one(reader, item, search)).collect()
@@ -49,17 +49,27 @@ fn one(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<Provisio
     let mut fields = Fields::of(node, reader.problems)?;
     let type_node = fields.required("type", reader.problems)?;
     let kind = reader.public(type_node)?;
-    let table = if kind == "file" { &FILE } else { &SHELL };
+    let table = match kind.as_str() {
+        "file" => &FILE,
+        "shell-local" => &SHELL_LOCAL,
+        _ => &SHELL,
+    };
     let common = common(reader, &mut fields, table);
     let (label, action) = match kind.as_str() {
         "shell" => shell::read(reader, fields, search).map(|(label, shell)| (label, Action::Shell(shell))),
         "file" => file(reader, fields, search).map(|copy| (copy.destination.masked().to_owned(), Action::File(copy))),
+        "shell-local" => {
+            shell_local::read(reader, fields, search, table).map(|(label, local)| (label, Action::ShellLocal(local)))
+        }
         _ => {
             reader.problems.add(unknown(type_node, &kind));
             None
         }
     }?;
     let Common { name, pause_before, timeout, max_retries, cache } = common?;
+    if matches!(&action, Action::ShellLocal(local) if !local.is_for_this_host()) {
+        return None;
+    }
     let label = name.unwrap_or(label);
     Some(Provisioner { label, action, pause_before, timeout, max_retries, cache, location: node.location() })
 }
@@ -67,10 +77,10 @@ fn one(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<Provisio
 fn unknown(node: &Node, kind: &str) -> Problem {
     if UNSUPPORTED.contains(&kind) {
         return Problem::at(node.location(), format!("provisioner `{kind}` is not supported yet"))
-            .hint("supported are `shell` and `file`");
+            .hint("supported are `shell`, `file` and `shell-local`");
     }
     let problem = Problem::at(node.location(), format!("unknown provisioner `{kind}`"));
-    match suggestion(kind, ["shell", "file"]) {
+    match suggestion(kind, ["shell", "file", "shell-local"]) {
         Some(hint) => problem.hint(hint),
         None => problem,
     }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod bench;
+
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Keys of `config.yml`, of manifests outside builders and provisioners, and of `environment.yml`.
 
 use super::builder::{BOOTSTRAP, INSTALLER, QEMU};
-use super::provisioner::{FILE, SHELL};
+use super::provisioner::{FILE, SHELL, SHELL_LOCAL};
 use super::{Form, Group, Key, Map, Table};
 
 /// Names that template variables and shell variables can have ([`is_identifier`](crate::template::scalar)).
@@ -9,7 +9,8 @@ pub(super) const IDENTIFIER: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 
 const BUILDERS: Form =
     Form::List(&Form::ByType(&[("bootstrap", &BOOTSTRAP), ("installer", &INSTALLER), ("qemu", &QEMU)]));
-const PROVISIONERS: Form = Form::List(&Form::ByType(&[("shell", &SHELL), ("file", &FILE)]));
+const PROVISIONERS: Form =
+    Form::List(&Form::ByType(&[("shell", &SHELL), ("file", &FILE), ("shell-local", &SHELL_LOCAL)]));
 
 const fn table(name: &'static str, about: &'static str, groups: &'static [&'static Group]) -> Table {
     Table { name, about, groups, one_of: &[] }

@@ -22,10 +22,18 @@ pub(crate) const FILE: Table = Table {
     one_of: &["source", "sources", "content"],
 };
 
+/// The `shell-local` provisioner.
+pub(crate) const SHELL_LOCAL: Table = Table {
+    name: "shell-local",
+    about: "Runs commands or scripts on the build host",
+    groups: &[&COMMON, &SHELL_LOCAL_KEYS],
+    one_of: &["command", "inline", "script", "scripts"],
+};
+
 const COMMON: Group = Group {
     whose: "Packer's provisioners",
     keys: &[
-        Key::packer("type", "-", TEXT, "shell", "`shell` or `file`").required(),
+        Key::packer("type", "-", TEXT, "shell", "`shell`, `file` or `shell-local`").required(),
         Key::packer("name", "the type", TEXT, "update", "how the step is called in messages"),
         Key::packer("pause_before", "0s", Form::Duration, "10s", "wait this long before it starts"),
         Key::packer("timeout", "-", Form::Duration, "30m", "give an attempt up after this long"),
@@ -131,6 +139,67 @@ const SHELL_KEYS: Group = Group {
         ),
         Key::packer("pause_after", "0s", Form::Duration, "5s", "wait this long afterwards"),
         Key::packer("binary", "false", BOOLEAN, "true", "scripts go as they are instead of with LF for CRLF"),
+    ],
+};
+
+/// What `shell-local` says, as a provisioner and as a post-processor.
+pub(crate) const SHELL_LOCAL_KEYS: Group = Group {
+    whose: "Packer's shell-local",
+    keys: &[
+        Key::packer("command", "-", TEXT, "make key", "one command: an inline script of one line"),
+        Key::packer("inline", "-", Form::Some(&TEXT), "[make key]", "lines of one script"),
+        Key::packer("script", "-", TEXT, "note", "a script, which has to be executable"),
+        Key::packer("scripts", "-", Form::Some(&TEXT), "[note]", "scripts, in this order"),
+        Key::packer(
+            "inline_shebang",
+            "/bin/sh -e",
+            TEXT,
+            "/bin/bash -eu",
+            "first line of an inline script that brings none",
+        ),
+        Key::packer(
+            "environment_vars",
+            "-",
+            Form::List(&TEXT),
+            "['LANG=C']",
+            "`NAME=VALUE`; a secret is never on a command line",
+        ),
+        Key::packer(
+            "env",
+            "-",
+            Form::Map(&Map { names: Some(super::project::IDENTIFIER), value: TEXT, or_nothing: true, some: false }),
+            "{LANG: C}",
+            "as `environment_vars`, which it wins over",
+        ),
+        Key::refused(
+            "env_var_format",
+            "`%s='%s' `",
+            "values are quoted so that each comes through the shell as it is",
+            "write what has to stand before them into `execute_command`: `sudo env {{ .Vars }} {{ .Script }}`",
+        ),
+        Key::packer(
+            "execute_command",
+            "`[/bin/sh, -c, '{{ .Vars }} {{ .Script }}']`",
+            Form::Either(&[TEXT, Form::Some(&TEXT)]),
+            "[/bin/bash, -c, '{{ .Vars }} {{ .Script }}']",
+            "the same: program and arguments without secrets; one text, or a list of one, is a command line for /bin/sh",
+        ),
+        Key::packer(
+            "only_on",
+            "-",
+            Form::List(&TEXT),
+            "[linux]",
+            "operating systems: what is not for `linux` is left out of the plan",
+        ),
+        Key::packer("tempfile_extension", "-", TEXT, "py", "ending of an inline script's file"),
+        Key::ignored("use_linux_pathing", "false", "true", "it is for Windows"),
+        Key::packer(
+            "valid_exit_codes",
+            "0",
+            Form::Some(&Form::Number(0)),
+            "[0, 3]",
+            "exit codes from 0 to 255 that mean success",
+        ),
     ],
 };
 

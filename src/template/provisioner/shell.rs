@@ -12,7 +12,7 @@ use crate::template::yaml::Node;
 use crate::template::{HostPath, Shell, ShellSource, Text};
 
 const EXECUTE_COMMAND: &str = "chmod +x {{ .Path }}; {{ .Vars }} {{ .Path }}";
-const INLINE_SHEBANG: &str = "/bin/sh -e";
+pub(super) const INLINE_SHEBANG: &str = "/bin/sh -e";
 const REMOTE_FOLDER: &str = "/tmp";
 
 /// The same with the variables in a file.
@@ -72,7 +72,7 @@ pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Sea
     Some((label, shell))
 }
 
-fn source(reader: &mut Reader<'_>, key: &str, node: &Node, search: &Search) -> Option<ShellSource> {
+pub(super) fn source(reader: &mut Reader<'_>, key: &str, node: &Node, search: &Search) -> Option<ShellSource> {
     match key {
         "inline" => reader.some(node, Reader::text).map(ShellSource::Inline),
         "script" => script(reader, node, search).map(|path| ShellSource::Scripts(vec![path])),
@@ -86,7 +86,7 @@ fn script(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<HostP
 }
 
 /// An inline script that begins with its own `#!` line keeps it, as in Packer.
-fn own_shebang(source: &mut ShellSource) -> Option<String> {
+pub(super) fn own_shebang(source: &mut ShellSource) -> Option<String> {
     let ShellSource::Inline(lines) = source else { return None };
     let first = lines.first().filter(|first| first.secrets().is_empty() && first.plain().starts_with("#!"))?.clone();
     let split = |text: &str| {
@@ -99,7 +99,7 @@ fn own_shebang(source: &mut ShellSource) -> Option<String> {
     Some(shebang)
 }
 
-fn label(source: &ShellSource) -> String {
+pub(super) fn label(source: &ShellSource) -> String {
     match source {
         ShellSource::Inline(lines) => {
             let lines: Vec<&str> = lines.iter().map(Text::masked).collect();
@@ -113,7 +113,11 @@ fn label(source: &ShellSource) -> String {
 }
 
 /// `environment_vars` in its order, then `env`, which wins, in its own.
-fn environment(reader: &mut Reader<'_>, list: Option<&Node>, map: Option<&Node>) -> Option<Vec<(String, Text)>> {
+pub(super) fn environment(
+    reader: &mut Reader<'_>,
+    list: Option<&Node>,
+    map: Option<&Node>,
+) -> Option<Vec<(String, Text)>> {
     let list = reader.optional(list, |reader, node| reader.list(node, assignment))?;
     let map = reader.optional(map, |reader, node| {
         let entries = entries(node, reader.problems)?;

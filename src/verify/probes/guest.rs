@@ -8,7 +8,7 @@ use serde_json::json;
 use super::expect::{shown, unmet};
 use super::{Bench, Probed, failed, not_run};
 use crate::error::Result;
-use crate::guest::quote;
+use crate::shell_word::quote;
 use crate::verify::contract::{Expect, Login, PamResult, Presence, What, variables};
 
 /// Longest a command may take, seconds.
