@@ -1,6 +1,7 @@
 //! Builds, proves and publishes VM images for research platforms such as VISA.
 
 pub mod answers;
+pub mod ask;
 pub mod attach;
 pub mod boot_command;
 pub mod cache;

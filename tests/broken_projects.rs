@@ -402,12 +402,21 @@ fn provisioners_of_wrong_form() {
       command: a
       execute_command: sh -c a
       tempfile_extension: a/b
+    - type: powershell
+    - type: breakpoint
+      disabled: true
+    - type: ansible
+      playbook_file: nowhere.yml
+      extra_arguments: ["-e", "pw={{ root_password }}"]
+      inventory_file_template: "{{ .Name }}"
+  error-cleanup-provisioner:
+    type: breakpoint
 "#;
     Broken::project(&[(APPS, manifest)]).says(&[
         "templates/apps/manifest.yml:3:7: expected a mapping, found a string",
         "templates/apps/manifest.yml:4:7: `type` is missing",
         "templates/apps/manifest.yml:5:13: unknown provisioner `shel` (did you mean `shell`?)",
-        "templates/apps/manifest.yml:6:13: provisioner `ansible` is not supported yet (supported are `shell`, `file` and `shell-local`)",
+        "templates/apps/manifest.yml:6:7: one of `playbook_file`, `playbook_files` is needed",
         "templates/apps/manifest.yml:7:7: one of `inline`, `script`, `scripts` is needed",
         "templates/apps/manifest.yml:10:7: `script` cannot stand beside `inline`",
         "templates/apps/manifest.yml:12:15: expected a list, found a string",
@@ -422,6 +431,12 @@ fn provisioners_of_wrong_form() {
         "templates/apps/manifest.yml:25:29: `execute_command` has no variable `{{ .Path }}` (known here: `Vars`, `Script`, `Command`)",
         "templates/apps/manifest.yml:28:24: `execute_command` does not run the script (the script's path is `{{ .Script }}`)",
         "templates/apps/manifest.yml:29:27: an ending of a file's name has no slash",
+        "templates/apps/manifest.yml:30:13: visabuild does not have the provisioner `powershell`: visabuild builds no Windows guests (use `shell`)",
+        "templates/apps/manifest.yml:32:7: unknown key `disabled` (did you mean `disable`?)",
+        "templates/apps/manifest.yml:34:22: `nowhere.yml` does not exist (looked for `templates/apps/nowhere.yml`, `nowhere.yml`)",
+        "templates/apps/manifest.yml:35:38: undefined variable `root_password` (set it in templates/apps/environment.yml)",
+        "templates/apps/manifest.yml:36:32: `inventory_file_template` has no variable `{{ .Name }}` (known here: `HostAlias`, `Host`, `Port`, `User`)",
+        "templates/apps/manifest.yml:38:5: `error-cleanup-provisioner` cannot be a `breakpoint` (`--on-error ask` stops at a failure)",
     ]);
 }
 

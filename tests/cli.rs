@@ -283,3 +283,43 @@ fn shells_and_man_know_every_command() {
         assert!(folder.path().join(page).is_file(), "{page}");
     }
 }
+
+/// A project with one template, and these provisioners in it.
+fn project(folder: &Path, provisioners: &str) {
+    let template = folder.join("templates/tiny");
+    fs::create_dir_all(&template).unwrap();
+    fs::write(folder.join("config.yml"), "templates:\n  tiny:\n").unwrap();
+    let builders = "packer:\n  builders:\n    - type: bootstrap\n      suite: trixie\n";
+    fs::write(template.join("manifest.yml"), format!("{builders}  provisioners:\n{provisioners}")).unwrap();
+    fs::write(template.join("site.yml"), "- hosts: all\n").unwrap();
+}
+
+#[test]
+fn a_breakpoint_without_a_terminal_is_refused_and_a_disabled_one_is_in_no_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    project(
+        folder.path(),
+        "    - type: breakpoint\n      note: look around\n    - {type: breakpoint, disable: true}\n",
+    );
+    let there = folder.path().to_str().unwrap();
+    let (_, err, code) = run(&["build", "-C", there, "--engine", "nspawn", "--no-verify"]);
+    assert_eq!(code, 2, "{err}");
+    let place = "templates/tiny/manifest.yml:6:7: this breakpoint waits for Enter at a terminal, and there is none";
+    assert!(err.contains(place) && err.contains("hint: take it out, or set `disable: true`"), "{err}");
+    let (out, _, code) = run(&["plan", "-C", there]);
+    assert_eq!((out.matches("breakpoint").count(), code), (1, 0), "{out}");
+    assert!(out.contains("breakpoint look around"), "{out}");
+}
+
+#[test]
+fn a_missing_ansible_is_told_with_its_package_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path(), "    - {type: ansible, playbook_file: site.yml}\n");
+    let mut command = visabuild();
+    command.args(["build", "--engine", "nspawn", "--no-verify", "--offline", "-C"]).arg(folder.path());
+    command.env("XDG_CACHE_HOME", folder.path()).env("PATH", folder.path().join("empty"));
+    let (_, err, code) = told(&command.output().unwrap());
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("ansible-playbook: is not on this host, and a provisioner needs it"), "{err}");
+    assert!(err.contains("ansible-core"), "{err}");
+}

@@ -309,7 +309,7 @@ async fn content_is_written_as_it_is() {
     for (destination, mode, expected) in [("key.pem", Some(0o600), "key.pem"), ("", None, "pkr-file-content")] {
         let source = FileSource::Content(secret("a 'b'\n$c"));
         let destination = Text::public(format!("{}/{destination}", to.display()));
-        bench.lines(&provisioner(Action::File(FileCopy { source, destination, mode }))).await;
+        bench.lines(&provisioner(Action::File(FileCopy { source, destination, mode, generated: false }))).await;
         assert_eq!(read(to.join(expected)), "a 'b'\n$c");
     }
     assert_eq!(fs::metadata(to.join("key.pem")).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,4 +1,5 @@
-//! `--on-error ask`: what becomes of a build whose step failed, while its guest still runs.
+//! Questions at the terminal: what becomes of a build whose step failed, while its guest still runs (`--on-error ask`),
+//! and whether one that stands at a breakpoint may go on.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::{Command, Stdio};
@@ -7,8 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Result};
-use crate::pipeline::{Ask, BuiltKeys, Question, StepReference};
+use crate::ask::Ask;
+use crate::error::{Error, Kind, Problem, Result};
+use crate::pipeline::{BuiltKeys, Question, StepReference};
+use crate::plan::Plan;
+use crate::provision::Stop;
+use crate::template::Action;
 
 use super::steps::Skipped;
 
@@ -35,7 +40,7 @@ impl Asker {
     /// # Errors
     /// There is no terminal (kind usage).
     pub(super) fn new() -> Result<Arc<Self>> {
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        if !is_at_terminal() {
             return Err(Error::usage("`--on-error ask` asks at a terminal, and there is none")
                 .hint("without one, `--on-error keep` leaves the disk to look at, and the next build goes on from its last checkpoint"));
         }
@@ -43,7 +48,7 @@ impl Asker {
     }
 
     /// What the pipeline calls.
-    pub(super) fn ask(self: &Arc<Self>, cancel: &CancellationToken) -> Ask {
+    pub(super) fn ask(self: &Arc<Self>, cancel: &CancellationToken) -> Ask<Question> {
         let (asker, cancel) = (Arc::clone(self), cancel.clone());
         Ask::by(move |question| {
             let (asker, cancel) = (Arc::clone(&asker), cancel.clone());
@@ -64,6 +69,59 @@ impl Asker {
     pub(super) fn take(&self) -> Option<Decision> {
         self.decision.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+fn is_at_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Who lets a build of `plan` go on that stands at a breakpoint; none where it has none.
+///
+/// # Errors
+/// There is no terminal (kind usage): the build would stand there for ever.
+pub(super) fn breakpoints(plan: &Plan, cancel: &CancellationToken) -> Result<Option<Ask<Stop>>> {
+    let steps = plan.stages.iter().flat_map(|stage| stage.steps.iter().chain(&stage.seal.steps));
+    let stops: Vec<_> = steps.filter(|step| matches!(step.provisioner.action, Action::Breakpoint(_))).collect();
+    if stops.is_empty() {
+        return Ok(None);
+    }
+    if !is_at_terminal() {
+        let problem = |location| {
+            Problem::at(location, "this breakpoint waits for Enter at a terminal, and there is none")
+                .hint("take it out, or set `disable: true`")
+        };
+        let problems = stops.iter().map(|step| problem(step.provisioner.location.clone()));
+        return Err(Error::problems(Kind::Usage, problems.collect()));
+    }
+    let cancel = cancel.clone();
+    Ok(Some(Ask::by(move |stop: Stop| {
+        let cancel = cancel.clone();
+        async move {
+            let (sender, pressed) = oneshot::channel();
+            // As with questions: the thread is left alone when the build is stopped.
+            std::thread::spawn(move || {
+                stand_still(&stop);
+                sender.send(())
+            });
+            tokio::select! {
+                _ = pressed => {}
+                () = cancel.cancelled() => {}
+            }
+        }
+    })))
+}
+
+/// Waits for Enter; the end of the input is one, too.
+fn stand_still(Stop { template, note }: &Stop) {
+    let mut err = io::stderr();
+    let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+    let _ = write!(
+        err,
+        "\n{template}: breakpoint{note}\nThe guest runs on: `visabuild attach ssh {template}` and `visabuild attach vnc \
+         {template}` look into it. Press Enter to go on. "
+    );
+    let _ = err.flush();
+    let _ = io::stdin().lock().read_line(&mut String::new());
 }
 
 /// Asks until there is an answer that ends the guest; none is to give the build up.

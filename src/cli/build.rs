@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{AcceleratorChoice, BuildArgs, OnError};
-use super::ask::{Asker, Decision};
+use super::ask::{self, Asker, Decision};
 use super::build_upload::Upload;
 use super::project::Prepared;
 use super::signals::Signals;
@@ -27,6 +27,7 @@ use crate::machine::{self, Accelerator, Display};
 use crate::pipeline::{self, Artifact, BuiltKeys, CheckpointPolicy, Results, Settings, Sizes, Target, Verifier};
 use crate::plan::{Plan, Stage};
 use crate::preflight::accelerator::{self, Request};
+use crate::preflight::distribution::Distribution;
 use crate::preflight::{self, Finding, State};
 use crate::process::Run;
 use crate::report::{TemplateLogs, size};
@@ -72,6 +73,7 @@ async fn build(
     let mut prepared = Prepared::new(&args.project, environment, false, signals.cancel()).await?;
     let targets = if args.no_verify { BTreeMap::new() } else { targets(&prepared.plan, &args.project.templates)? };
     let upload = Upload::prepare(args, &prepared, environment, signals).await?;
+    let breakpoints = ask::breakpoints(&prepared.plan, signals.cancel())?;
     let detection = accelerator::detect();
     let engine = args.engine.or(prepared.engine).unwrap_or_default();
     let accelerator = match engine {
@@ -124,6 +126,8 @@ async fn build(
             let mut settings =
                 settings(args, &prepared, results, verifier, (engine, accelerator), (&events, signals.cancel()))
                     .await?;
+            settings.jobs = if breakpoints.is_some() { 1 } else { settings.jobs };
+            settings.breakpoints = breakpoints;
             if let Some(asker) = asker {
                 settings.ask = Some(asker.ask(signals.cancel()));
                 settings.built = asker.built.clone();
@@ -407,7 +411,8 @@ async fn check_host(
         // The bootstrap itself looks for the keyring, where the base is not in the cache.
         keyring: None,
     });
-    let findings: Vec<Finding> = preflight::doctor::examine(&options).await?;
+    let mut findings: Vec<Finding> = preflight::doctor::examine(&options).await?;
+    findings.extend(preflight::ansible::examine(&prepared.plan, &options.search_path, &Distribution::of_host()));
     for finding in findings.iter().filter(|finding| finding.state == State::Warning) {
         events.warn(None, format!("{}: {}", finding.name, finding.what));
     }
@@ -433,6 +438,7 @@ async fn settings(
         checkpoint_memory: args.checkpoint_memory,
         built: BuiltKeys::default(),
         ask: None,
+        breakpoints: None,
         keep_on_error: args.on_error == OnError::Keep,
         engine,
         accelerator,

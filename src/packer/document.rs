@@ -41,8 +41,9 @@ pub(super) struct Build {
     pub(super) full_name: String,
     pub(super) description: Option<Value>,
     pub(super) source: Block,
+    /// In their order, and the `error-cleanup-provisioner` among them.
     pub(super) provisioners: Vec<Block>,
-    /// Post-processors, and provisioners of other kinds than provisioning.
+    /// Post-processors.
     pub(super) others: Vec<Block>,
 }
 

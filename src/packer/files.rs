@@ -54,6 +54,11 @@ impl Files {
         Self { folder: folder.to_owned(), shared: builds > 1, files: BTreeMap::new() }
     }
 
+    /// The Packer project's folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A path of the host that is not copied: absolute.
     pub(super) fn referred(&self, value: &Value) -> Value {
         let Some(plain) = value.to_plain() else { return value.clone() };

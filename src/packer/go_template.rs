@@ -301,7 +301,8 @@ fn function(name: &str, arguments: &[&str], inner: &str, functions: &Functions<'
         )),
         ("build", _) => Err(Fault::Unsupported(
             format!("`{{{{ {inner} }}}}` is known while Packer builds"),
-            "scripts have PACKER_BUILD_NAME and PACKER_BUILDER_TYPE",
+            "scripts have PACKER_BUILD_NAME and PACKER_BUILDER_TYPE, `shell-local` VISABUILD_SSH_HOST and its kin, playbooks \
+             ansible_host and its kin",
         )),
         _ => Err(unknown(inner)),
     }

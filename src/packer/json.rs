@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use super::budget::Budget;
 use super::document::{Block, Build, Document, Field, Findings, Variable};
 use super::go_template::{self, Fault, Functions};
+use super::steps::CLEANUP;
 use super::value::{Text, Value};
 use super::{Given, MOST_BUILDS, is_read, variables};
 use crate::error::{Location, Problem};
@@ -16,9 +17,10 @@ use crate::template::problems::Problems;
 use crate::template::yaml::{self, Content, Entry, Kind, Node};
 
 /// Keys of a template (Packer's documentation, "Template structure").
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "builders",
     "description",
+    "error-cleanup-provisioner",
     "min_packer_version",
     "post-processors",
     "provisioners",
@@ -254,7 +256,8 @@ impl Reader<'_> {
                 let blocks = nodes.into_iter().filter_map(|node| self.block(role, node, Some(&name)));
                 blocks.filter_map(|block| block.for_build([&name, &name])).collect()
             };
-            let provisioners = blocks("provisioners", "provisioner");
+            let mut provisioners: Vec<Block> = blocks("provisioners", "provisioner");
+            provisioners.extend(blocks("error-cleanup-provisioner", CLEANUP));
             let others = blocks("post-processors", "post-processor");
             let description = get("description").and_then(scalar).map(Value::from);
             builds.push(Build { full_name: name.clone(), name, description, source, provisioners, others });

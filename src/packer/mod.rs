@@ -12,8 +12,10 @@ use self::document::{Document, Findings, Variable};
 use self::go_template::Times;
 use self::hcl::Source;
 use self::project::Draft;
+use self::steps::CLEANUP;
 use self::value::Value;
 use crate::error::{Error, Kind, Location, Problem, Result};
+use crate::template::keys::provisioner::KINDS;
 
 mod budget;
 mod clock;
@@ -89,7 +91,11 @@ impl Given {
 
 /// Whether options of such a block are read: what has no counterpart here needs none.
 fn is_read(role: &str, kind: &str) -> bool {
-    matches!((role, kind), ("builder", "qemu") | ("provisioner", "shell" | "file"))
+    match role {
+        "builder" => kind == "qemu",
+        "provisioner" | CLEANUP => KINDS.iter().any(|(known, _)| *known == kind),
+        _ => false,
+    }
 }
 
 /// Imports a project of Packer's: writes a project that `visabuild validate` accepts.

@@ -209,6 +209,7 @@ fn manifest(build: &Build, name: &str, files: &mut Files, findings: &mut Finding
         if has_steps { Vec::new() } else { provisioners.iter().flat_map(|entry| entry.comments.clone()).collect() };
     let provisioners = if has_steps { provisioners } else { Vec::new() };
     packer.push(Entry { comments: above, ..Entry::new("provisioners", Yaml::List(provisioners)) });
+    packer.extend(steps::cleanup(build, name, files, findings));
     packer.extend(steps::others(build, findings));
     let mut writer = Writer::default();
     let place = &build.source.place;

@@ -1,17 +1,19 @@
 //! Packer's provisioners and post-processors as visabuild's.
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use super::document::{Block, Build, Field, Findings};
 use super::files::{Files, Use};
 use super::value::{Text, Value};
 use super::yaml_text::{Entry, Yaml};
-use crate::template::keys::provisioner::{FILE, SHELL, SHELL_LOCAL};
+use crate::plan::beside_playbook;
+use crate::template::keys::provisioner::{FILE, KINDS};
 use crate::template::keys::{Effect, Table};
 
 /// What stands for provisioners and post-processors that visabuild has not.
-const INSTEAD: [(&str, &str); 15] = [
-    ("ansible", "upload the playbook by a `file` step and run `ansible-playbook -c local` in a `shell` step"),
-    ("ansible-local", "upload the playbook by a `file` step and run `ansible-playbook -c local` in a `shell` step"),
-    ("breakpoint", "`visabuild build --until STEP` ends after a step, `--on-error ask` stops at a failure"),
+const INSTEAD: [(&str, &str); 13] = [
+    ("ansible-local", "`ansible`, which plays from the build host"),
     ("shell-local", "run it before or after `visabuild build`: a build runs nothing on the host"),
     ("sleep", "`pause_before` of the next step"),
     ("powershell", "visabuild builds no Windows guests"),
@@ -26,18 +28,36 @@ const INSTEAD: [(&str, &str); 15] = [
     ("openstack", "`visabuild upload` publishes images"),
 ];
 
+/// The role of what runs when a provisioner has failed.
+pub(super) const CLEANUP: &str = "error-cleanup-provisioner";
+
 /// The provisioners of a build, as items of `provisioners`.
 pub(super) fn provisioners(build: &Build, template: &str, files: &mut Files, findings: &mut Findings) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for block in &build.provisioners {
-        entries.push(match block.kind.as_str() {
-            "shell" => step(block, &SHELL, template, files, findings),
-            "file" => file(block, template, files, findings),
-            "shell-local" => step(block, &SHELL_LOCAL, template, files, findings),
-            _ => without(block, findings),
-        });
+    let blocks = build.provisioners.iter().filter(|block| block.role != CLEANUP);
+    blocks.map(|block| provisioner(block, template, files, findings)).collect()
+}
+
+/// What runs when one of them has failed.
+pub(super) fn cleanup(build: &Build, template: &str, files: &mut Files, findings: &mut Findings) -> Option<Entry> {
+    // Packer runs the last of several.
+    let block = build.provisioners.iter().rfind(|block| block.role == CLEANUP)?;
+    let entry = match block.kind.as_str() {
+        "breakpoint" => Entry::comment(findings.unsupported(
+            &block.place,
+            "`error-cleanup-provisioner` `breakpoint`",
+            "`--on-error ask` stops at a failure",
+        )),
+        _ => provisioner(block, template, files, findings),
+    };
+    Some(Entry { key: if entry.value.is_some() { CLEANUP.to_owned() } else { String::new() }, ..entry })
+}
+
+fn provisioner(block: &Block, template: &str, files: &mut Files, findings: &mut Findings) -> Entry {
+    match (block.kind.as_str(), KINDS.iter().find(|(kind, _)| *kind == block.kind)) {
+        ("file", _) => file(block, template, files, findings),
+        (_, Some((_, table))) => step(block, table, template, files, findings),
+        (_, None) => without(block, findings),
     }
-    entries
 }
 
 /// What else the build does: comments only.
@@ -48,17 +68,12 @@ pub(super) fn others(build: &Build, findings: &mut Findings) -> Vec<Entry> {
 /// The comment for a block that has no counterpart.
 fn without(block: &Block, findings: &mut Findings) -> Entry {
     let Block { role, kind, place, .. } = block;
-    let (what, instead) = if *role == "error-cleanup-provisioner" {
-        ("`error-cleanup-provisioner`".to_owned(), "`--on-error keep` keeps the disk, failure/ has logs and screen")
-    } else {
-        let known = INSTEAD.iter().find(|(known, _)| known == kind).map(|(_, instead)| *instead);
-        let otherwise = match *role {
-            "provisioner" => "write a `shell` step that does it",
-            _ => "do it with the files of builds/TEMPLATE/ after `visabuild build`",
-        };
-        (format!("{role} `{kind}`"), known.unwrap_or(otherwise))
+    let known = INSTEAD.iter().find(|(known, _)| known == kind).map(|(_, instead)| *instead);
+    let otherwise = match *role {
+        "post-processor" => "do it with the files of builds/TEMPLATE/ after `visabuild build`",
+        _ => "write a `shell` step that does it",
     };
-    Entry::comment(findings.unsupported(place, what, instead))
+    Entry::comment(findings.unsupported(place, format!("{role} `{kind}`"), known.unwrap_or(otherwise)))
 }
 
 fn file(block: &Block, template: &str, files: &mut Files, findings: &mut Findings) -> Entry {
@@ -72,6 +87,10 @@ fn file(block: &Block, template: &str, files: &mut Files, findings: &mut Finding
 }
 
 fn step(block: &Block, table: &Table, template: &str, files: &mut Files, findings: &mut Findings) -> Entry {
+    if block.kind == "ansible" && files.folder().join("ansible.cfg").is_file() {
+        // It is looked for where the playbook is played: in the template's folder.
+        files.take(template, &Value::from("ansible.cfg"), (Use::Volume, &block.place), findings);
+    }
     let is_generated = block.field("generated").and_then(|field| field.value.is_true()).unwrap_or_default();
     let mut entries = vec![Entry::new("type", Yaml::Text(Text::literal(block.kind.clone())))];
     for field in block.fields.iter().filter(|field| field.value != Value::Null && field.name != "direction") {
@@ -90,7 +109,18 @@ fn step(block: &Block, table: &Table, template: &str, files: &mut Files, finding
         let how = if is_generated { Use::Generated } else { Use::Step };
         let mut take = |value: &Value| files.take(template, value, (how, &field.place), findings);
         let value = match (name, &field.value) {
-            ("script" | "source", one) => take(one),
+            ("script" | "source" | "galaxy_file" | "inventory_directory", one) => take(one),
+            ("playbook_file" | "inventory_file", one) => {
+                let beside = beside(files.folder(), one);
+                beside.iter().for_each(|path| drop(files.take(template, path, (how, &field.place), findings)));
+                files.take(template, one, (how, &field.place), findings)
+            }
+            ("command", one) if block.kind == "ansible" && one.to_plain().is_some_and(|text| text.contains('/')) => {
+                take(one)
+            }
+            ("roles_path" | "collections_path", one) => {
+                files.take(template, one, (Use::Generated, &field.place), findings)
+            }
             ("scripts" | "sources", Value::List(items)) => Value::List(items.iter().map(take).collect()),
             // Packer takes a string for a list of one.
             ("inline", Value::Text(text)) => Value::List(vec![Value::Text(text.clone())]),
@@ -100,6 +130,14 @@ fn step(block: &Block, table: &Table, template: &str, files: &mut Files, finding
         entries.push(entry.with(field.comments.clone(), &field.place));
     }
     Entry::item(Yaml::Map(entries)).with(block.comments.clone(), &block.place)
+}
+
+/// What Ansible reads beside a playbook or an inventory, and its settings, in the Packer project.
+fn beside(folder: &Path, value: &Value) -> Vec<Value> {
+    let Some(plain) = value.to_plain() else { return Vec::new() };
+    let names = beside_playbook(&folder.join(&plain)).unwrap_or_default();
+    let sibling = |name: OsString| Value::from(Path::new(&plain).with_file_name(name).to_string_lossy().into_owned());
+    names.into_iter().map(sibling).collect()
 }
 
 /// The comment for an option that visabuild has not, or not with this value.

@@ -14,13 +14,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+use crate::ask::Ask;
 use crate::cache::{Cache, History, Secrets, WorkFolder};
 use crate::download::Downloader;
 use crate::engine::Engine;
@@ -31,6 +31,7 @@ use crate::image::manifest::HostFacts;
 use crate::machine::{Accelerator, Display};
 use crate::package_cache::PackageCache;
 use crate::plan::{Plan, Stage};
+use crate::provision::Stop;
 use crate::source::apt::{Acquire, Mirrors};
 use crate::source::keyring::Pinned;
 use crate::template::Text;
@@ -80,8 +81,10 @@ pub struct Settings {
     pub cpus: Option<u32>,
     /// What was built by this run, or by those that it goes on from.
     pub built: BuiltKeys,
-    /// Who is asked about a step that failed.
-    pub ask: Option<Ask>,
+    /// Who is asked about a step that failed, while its guest runs on; the build fails in any case.
+    pub ask: Option<Ask<Question>>,
+    /// Who says that a build that stands at a breakpoint may go on.
+    pub breakpoints: Option<Ask<Stop>>,
     /// Keep the disk of a failed build.
     pub keep_on_error: bool,
     /// What boots the guests.
@@ -164,24 +167,6 @@ pub struct Question {
     pub error: String,
     /// Whether the guest still runs, and can be looked into.
     pub is_running: bool,
-}
-
-/// Asks somebody about a step that failed. The guest runs on until there is an answer; the build fails in any case.
-pub struct Ask(Box<dyn Fn(Question) -> Answered + Send + Sync>);
-
-type Answered = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl Ask {
-    /// Somebody who is asked by this function.
-    pub fn by<F: Future<Output = ()> + Send + 'static>(ask: impl Fn(Question) -> F + Send + Sync + 'static) -> Self {
-        Self(Box::new(move |question| Box::pin(ask(question))))
-    }
-}
-
-impl std::fmt::Debug for Ask {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ask").finish_non_exhaustive()
-    }
 }
 
 /// Sizes of a machine.

@@ -33,7 +33,7 @@ use crate::package_cache::{self, Session};
 use crate::plan::{Fingerprint, Stage, Step};
 use crate::provision;
 use crate::shell_word::line;
-use crate::template::Text;
+use crate::template::{Provisioner, Text};
 
 /// How long SSH may take to answer: emulated on a busy host, a boot may take minutes.
 const SSH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -406,16 +406,16 @@ impl<'a> Connected<'a> {
                 checkpoints.begin_step();
             }
             let phase = timings.phase(&step.provisioner.label);
-            let work = &self.booted.prepared.context.work;
-            let context =
-                provision::Context { phase: &phase, environment: &environment, builder_type: BUILDER_TYPE, work };
-            let result = provision::run(&mut self.guest, &step.provisioner, &context).await;
+            let result = self.run(&step.provisioner, &environment, &phase).await;
             let result = result.and_then(|()| step.was_as_planned());
             let hint = checkpoints.as_ref().and_then(|checkpoints| checkpoints.hint());
             let result = result.map_err(|error| match hint {
                 Some(hint) => error.hint(hint),
                 None => error,
             });
+            if let Err(error) = &result {
+                self.clean_up(error, &environment, timings).await;
+            }
             if let (Err(error), Some(checkpoints)) = (&result, &checkpoints) {
                 self.ask(checkpoints.done(), &step.provisioner.label, error).await;
             }
@@ -435,6 +435,37 @@ impl<'a> Connected<'a> {
             timings.done(phase);
         }
         Ok(Provisioned { booted: self.booted, guest: self.guest })
+    }
+
+    async fn run(&mut self, provisioner: &Provisioner, environment: &[(String, Text)], phase: &Phase) -> Result<()> {
+        let context = self.booted.prepared.context;
+        let context = provision::Context {
+            phase,
+            environment,
+            builder_type: BUILDER_TYPE,
+            work: &context.work,
+            breakpoints: context.settings.breakpoints.as_ref(),
+        };
+        provision::run(&mut self.guest, provisioner, &context).await
+    }
+
+    /// Does what the template wants to be done in a guest in which a step has failed: not where the machine has ended, nor
+    /// for who has stopped the build, and waits for the end. That this fails is told, but is not why the build fails.
+    async fn clean_up(&mut self, error: &Error, environment: &[(String, Text)], timings: &Timings) {
+        let Prepared { context, stage, .. } = &self.booted.prepared;
+        let (events, template) = (context.events, &stage.name);
+        let is_over = context.cancel.is_cancelled() || self.booted.machine.watch().has_ended().is_some();
+        let Some(cleanup) = stage.error_cleanup.as_ref().filter(|_| !is_over) else { return };
+        let failed = events.redact(&error.chain().join(": "));
+        events.warn(Some(template), format!("{failed}; `error-cleanup-provisioner` runs in the guest"));
+        let phase = timings.phase("error cleanup");
+        match self.run(cleanup, environment, &phase).await {
+            Ok(()) => drop(phase.finish()),
+            Err(error) => {
+                let text = format!("`error-cleanup-provisioner` failed, too: {}", error.chain().join(": "));
+                events.warn(Some(template), text);
+            }
+        }
     }
 
     /// The environment of shell steps; dpkg's many synchronisations are left out where the base has
@@ -459,7 +490,7 @@ impl<'a> Connected<'a> {
         let is_running = self.booted.machine.watch().has_ended().is_none();
         let (template, label) = (stage.name.clone(), label.to_owned());
         let error = context.events.redact(&error.chain().join(": "));
-        (ask.0)(Question { template, step, label, error, is_running }).await;
+        ask.ask(Question { template, step, label, error, is_running }).await;
         context.shared.answered.store(true, Ordering::SeqCst);
     }
 

@@ -13,6 +13,10 @@ use super::fingerprint::hex;
 use crate::error::{Error, Result};
 use crate::template::{Action, AnswerFile, FileCopy, FileSource, HostPath, Installer, Provisioner, ShellSource};
 
+pub use ansible::beside as beside_playbook;
+
+mod ansible;
+
 /// One file that a step reads. Only its executable bit counts of the mode: other bits depend on
 /// the umask of whoever checked the project out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -40,10 +44,13 @@ pub fn of(provisioner: &Provisioner) -> Result<Vec<InputFile>> {
     let read = || -> io::Result<Vec<InputFile>> {
         match &provisioner.action {
             Action::Shell(shell) => of_script(&shell.source),
+            Action::Ansible(ansible) => ansible::files(ansible),
+            Action::Breakpoint(_) => Ok(Vec::new()),
             Action::ShellLocal(local) => of_script(&local.source),
-            Action::File(FileCopy { source: FileSource::Paths(paths), .. }) => {
+            Action::File(FileCopy { source: FileSource::Paths(paths), generated, .. }) => {
                 let mut files = Vec::new();
-                for path in paths.iter().filter(|path| path.secrets.is_empty()) {
+                let is_read = |path: &&HostPath| path.secrets.is_empty() && (!generated || path.path.exists());
+                for path in paths.iter().filter(is_read) {
                     tree(path, &mut files)?;
                 }
                 Ok(files)
@@ -54,6 +61,16 @@ pub fn of(provisioner: &Provisioner) -> Result<Vec<InputFile>> {
     read().map_err(|error| {
         Error::usage(format!("{}: cannot read what `{}` needs", provisioner.location, provisioner.label)).because(error)
     })
+}
+
+/// Whether it copies what is not there yet.
+pub(super) fn is_missing(provisioner: &Provisioner) -> bool {
+    match &provisioner.action {
+        Action::File(FileCopy { source: FileSource::Paths(paths), generated: true, .. }) => {
+            paths.iter().any(|path| !path.path.exists())
+        }
+        _ => false,
+    }
 }
 
 fn of_script(source: &ShellSource) -> io::Result<Vec<InputFile>> {

@@ -18,7 +18,7 @@ use crate::template::{
 
 pub use difference::{Detail, Difference, FileChange, How, PartChange, difference, unified};
 pub use fingerprint::{Fingerprint, hex};
-pub use inputs::InputFile;
+pub use inputs::{InputFile, beside_playbook};
 pub use record::{Facts, Part, PartKind, Record, RecordedFile};
 pub use text::{Spot, counted};
 
@@ -84,6 +84,9 @@ pub struct Stage {
     pub secrets: BTreeSet<String>,
     /// What is done on the throw-away overlay that becomes the image.
     pub seal: SealPlan,
+    /// What is done in the guest when a step has failed; it is in no fingerprint.
+    #[serde(skip)]
+    pub error_cleanup: Option<Provisioner>,
     /// What the image must keep; it does not shape it, and is in no fingerprint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
@@ -191,6 +194,9 @@ pub struct Step {
     pub files: Vec<InputFile>,
     /// Fingerprint of the disk after this step.
     pub fingerprint: Fingerprint,
+    /// A file that it copies is not there yet (`generated: true`), so nobody knows what the step will do.
+    #[serde(skip)]
+    pub is_unknown: bool,
 }
 
 impl Step {
@@ -205,6 +211,9 @@ impl Step {
     /// # Errors
     /// A file was changed (kind build), or cannot be read any more (kind usage).
     pub fn was_as_planned(&self) -> Result<()> {
+        if self.is_unknown {
+            return Ok(());
+        }
         let now = inputs::of(&self.provisioner)?;
         let Some(changed) = now
             .iter()
@@ -223,7 +232,9 @@ impl Step {
 
     /// Whether it is done in every build.
     pub fn is_never_kept(&self) -> bool {
-        self.provisioner.cache == Some(CacheRule::Never)
+        // Whoever looks at the guest at a breakpoint may change it.
+        let stops = matches!(self.provisioner.action, Action::Breakpoint(_));
+        self.is_unknown || stops || self.provisioner.cache == Some(CacheRule::Never)
     }
 }
 
@@ -369,6 +380,7 @@ impl Stage {
             fingerprint,
             secrets,
             seal,
+            error_cleanup: template.error_cleanup.clone(),
             verification: template.verification.clone(),
             machine: template.builder.machine().clone(),
             never_kept,
@@ -403,7 +415,8 @@ fn plan_steps(provisioners: &[Provisioner], start: &Fingerprint) -> Result<Vec<S
             let files = inputs::of(provisioner)?;
             let fingerprint = before.then("step", &(provisioner, &files));
             before = fingerprint.clone();
-            Ok(Step { provisioner: provisioner.clone(), files, fingerprint })
+            let is_unknown = inputs::is_missing(provisioner);
+            Ok(Step { provisioner: provisioner.clone(), files, fingerprint, is_unknown })
         })
         .collect()
 }
@@ -435,6 +448,11 @@ fn secrets_in(provisioner: &Provisioner) -> BTreeSet<String> {
             secrets.extend(secrets_of_script(&shell.source, &shell.environment_vars));
             secrets.extend(shell.execute_command.secrets().iter().cloned());
         }
+        Action::Ansible(ansible) => {
+            let texts = ansible.environment_vars.iter().map(|(_, value)| value);
+            secrets.extend(texts.flat_map(|text| text.secrets().iter().cloned()));
+        }
+        Action::Breakpoint(_) => {}
         Action::ShellLocal(local) => secrets.extend(secrets_of_script(&local.source, &local.environment_vars)),
         Action::File(copy) => {
             secrets.extend(copy.destination.secrets().iter().cloned());

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Problem, Result};
 
 pub mod accelerator;
+pub mod ansible;
 pub mod certificates;
 pub mod distribution;
 pub mod doctor;

@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use crate::ask::Ask;
 use crate::error::{Cause, Error, Kind, Result};
-use crate::event::Phase;
+use crate::event::{Event, Phase};
 use crate::guest::{Guest, WayIn};
 use crate::host_command::{self, Surroundings};
-use crate::template::{Action, Provisioner, ShellLocal, Text};
+use crate::template::{Action, Breakpoint, Provisioner, ShellLocal, Text};
 
 pub(crate) use command::fill;
 pub(crate) use environment::Environment;
 pub(crate) use shell::script_of;
 
+mod ansible;
 mod command;
 mod environment;
 mod file;
@@ -35,6 +37,17 @@ pub struct Context<'a> {
     pub builder_type: &'a str,
     /// Folder for what host commands need while they run.
     pub work: &'a Path,
+    /// Who says that a build that stands at a breakpoint may go on.
+    pub breakpoints: Option<&'a Ask<Stop>>,
+}
+
+/// A build that stands still.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    /// The stage's template.
+    pub template: String,
+    /// What the manifest says about it.
+    pub note: String,
 }
 
 impl Context<'_> {
@@ -108,7 +121,23 @@ async fn run_unlimited(guest: &mut Guest, provisioner: &Provisioner, context: &C
         }
         Action::File(copy) => file::run(guest, copy, context).await,
         Action::ShellLocal(local) => on_host(guest, local, context).await,
+        Action::Ansible(ansible) => ansible::run(guest, ansible, context).await,
+        Action::Breakpoint(breakpoint) => stop(guest, breakpoint, context).await,
     }
+}
+
+/// Stands still until somebody says that it may go on.
+async fn stop(guest: &Guest, breakpoint: &Breakpoint, context: &Context<'_>) -> Result<()> {
+    let Some(breakpoints) = context.breakpoints else {
+        return Err(Error::usage("a breakpoint waits for somebody at a terminal, and there is none"));
+    };
+    let template = context.phase.template().to_owned();
+    context.phase.events().emit(Event::Waiting { template: template.clone() });
+    let answered = async {
+        breakpoints.ask(Stop { template, note: breakpoint.note.clone() }).await;
+        Ok(())
+    };
+    guest.unless_ended(answered).await
 }
 
 /// Runs a host's command, which is told the way into the guest.

@@ -29,6 +29,7 @@ pub use hardware::Hardware;
 pub use installer::{Installer, Kernel, KernelSource, PACKAGES_FILE};
 pub use options::options_page;
 pub use project::{Project, load};
+pub use provisioner::ansible::{Ansible, Galaxy};
 pub use provisioner::shell_local::ShellLocal;
 pub use remote::Remote;
 pub use resolve::resolve;
@@ -207,6 +208,8 @@ pub struct Template {
     pub several_builders: bool,
     /// `packer.provisioners`, then those of its packages, in order.
     pub provisioners: Vec<Provisioner>,
+    /// What is done in the guest when one of them has failed.
+    pub error_cleanup: Option<Provisioner>,
     /// What is done on the overlay that becomes the image: the parents' first, then its own.
     pub seal: Seal,
     /// The alternatives chosen for this template and its ancestors, by variable.
@@ -346,6 +349,10 @@ pub enum Action {
     /// Runs commands or scripts on the build host.
     #[serde(rename = "shell-local")]
     ShellLocal(ShellLocal),
+    /// Plays playbooks of the host in the guest.
+    Ansible(Box<Ansible>),
+    /// Stops until somebody says that it may go on.
+    Breakpoint(Breakpoint),
 }
 
 impl Action {
@@ -355,6 +362,8 @@ impl Action {
             Self::Shell(_) => "shell",
             Self::File(_) => "file",
             Self::ShellLocal(_) => "shell-local",
+            Self::Ansible(_) => "ansible",
+            Self::Breakpoint(_) => "breakpoint",
         }
     }
 }
@@ -410,6 +419,19 @@ pub struct FileCopy {
     pub destination: Text,
     /// Permission bits to set on files; none keeps the source's.
     pub mode: Option<u32>,
+    /// What is copied may be there only when the step begins.
+    #[serde(skip)]
+    pub generated: bool,
+}
+
+/// The `breakpoint` provisioner.
+#[derive(Debug, Clone, Serialize)]
+pub struct Breakpoint {
+    /// What is said when it stops, masked.
+    pub note: String,
+    /// It does not stop; such a one is in no plan.
+    #[serde(skip)]
+    pub disable: bool,
 }
 
 /// What a file provisioner copies.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::keys::builder::INSTALLER;
-use super::keys::provisioner::{FILE, SHELL, SHELL_LOCAL};
+use super::keys::provisioner::KINDS;
 use super::keys::{Effect, Group, Key, Refusal};
 
 const BEGINNING: &str = "\
@@ -21,8 +21,11 @@ parent; [machines](machines.md) and [installers](installer.md) tell more of what
 /// The page, in Markdown.
 pub fn options_page() -> String {
     let mut page = BEGINNING.to_owned();
-    let groups: Vec<&Group> =
-        [&INSTALLER, &SHELL, &FILE, &SHELL_LOCAL].iter().flat_map(|table| table.groups).copied().collect();
+    let groups: Vec<&Group> = std::iter::once(&INSTALLER)
+        .chain(KINDS.map(|(_, table)| table))
+        .flat_map(|table| table.groups)
+        .copied()
+        .collect();
     let mut whose: Vec<&str> = Vec::new();
     for group in &groups {
         if !group.whose.is_empty() && !whose.contains(&group.whose) {

@@ -4,83 +4,116 @@ use std::time::Duration;
 
 use super::fields::{Fields, Reader, items};
 use super::keys::Table;
-use super::keys::provisioner::{FILE, SHELL, SHELL_LOCAL};
+use super::keys::provisioner::{BREAKPOINT, FILE, KINDS};
 use super::nearest::suggestion;
 use super::paths::{Search, Want};
 use super::scalar;
 use super::yaml::Node;
-use super::{Action, CacheRule, FileCopy, FileSource, Provisioner, cache_rule};
+use super::{Action, Breakpoint, CacheRule, FileCopy, FileSource, Provisioner, cache_rule};
 use crate::error::Problem;
 
 pub(super) use shell::normalised as variables;
 
+pub(super) mod ansible;
 mod shell;
 pub(super) mod shell_local;
 
 /// Longest label made of a line of a script, characters.
 const LABEL: usize = 60;
 
-/// Packer's and its plugins' provisioners that have no counterpart here.
-const UNSUPPORTED: [&str; 15] = [
-    "ansible",
-    "ansible-local",
-    "breakpoint",
-    "chef-client",
-    "chef-solo",
-    "hcp-sbom",
-    "inspec",
-    "powershell",
-    "puppet-masterless",
-    "puppet-server",
-    "salt-masterless",
-    "sleep",
-    "windows-restart",
-    "windows-shell",
-    "goss",
-];
+const NO_WINDOWS: (&str, &str) = ("visabuild builds no Windows guests", "use `shell`");
+const IN_GUEST: &str = "it is a tool of its own, which visabuild does not know";
+const PROVE: &str = "`visabuild verify` proves an image, with checks of its own";
 
-/// Reads a list of provisioners; faulty ones are reported and left out, and so are those that are for other hosts.
+/// Packer's and its plugins' provisioners that have no counterpart: why, and what does the same.
+const UNSUPPORTED: [(&str, (&str, &str)); 13] = [
+    (
+        "ansible-local",
+        (
+            IN_GUEST,
+            "use `ansible`, which plays from the build host; or upload the playbook by a `file` step and run `ansible-playbook -c local` in a `shell` step",
+        ),
+    ),
+    ("chef-client", (IN_GUEST, RUN_IT)),
+    ("chef-solo", (IN_GUEST, RUN_IT)),
+    ("goss", (PROVE, "write the checks into a contract and name it in `verify`")),
+    ("hcp-sbom", ("the manifest of an image lists its packages", "take them from `.manifest.json`")),
+    ("inspec", (PROVE, "write the checks into a contract and name it in `verify`")),
+    ("powershell", NO_WINDOWS),
+    ("puppet-masterless", (IN_GUEST, RUN_IT)),
+    ("puppet-server", (IN_GUEST, RUN_IT)),
+    ("salt-masterless", (IN_GUEST, RUN_IT)),
+    ("sleep", ("a step can wait itself", "write `pause_before` into the next step")),
+    ("windows-restart", NO_WINDOWS),
+    ("windows-shell", NO_WINDOWS),
+];
+const RUN_IT: &str = "upload what it needs by a `file` step and run it in a `shell` step";
+
+/// Reads a list of provisioners; faulty ones are reported and left out, and so are those
+/// that are for other hosts, and breakpoints that are disabled.
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Vec<Provisioner> {
     let items = items(node, reader.problems).unwrap_or_default();
     items.iter().filter_map(|item| one(reader, item, search)).collect()
+}
+
+/// What is done in the guest when a provisioner has failed.
+pub(super) fn cleanup(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<Provisioner> {
+    let provisioner = one(reader, node, search)?;
+    if matches!(provisioner.action, Action::Breakpoint(_)) {
+        let problem = Problem::at(node.location(), "`error-cleanup-provisioner` cannot be a `breakpoint`");
+        reader.problems.add(problem.hint("`--on-error ask` stops at a failure"));
+        return None;
+    }
+    Some(provisioner)
 }
 
 fn one(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<Provisioner> {
     let mut fields = Fields::of(node, reader.problems)?;
     let type_node = fields.required("type", reader.problems)?;
     let kind = reader.public(type_node)?;
-    let table = match kind.as_str() {
-        "file" => &FILE,
-        "shell-local" => &SHELL_LOCAL,
-        _ => &SHELL,
+    let Some((_, table)) = KINDS.iter().find(|(name, _)| *name == kind) else {
+        reader.problems.add(unknown(type_node, &kind));
+        return None;
     };
     let common = common(reader, &mut fields, table);
     let (label, action) = match kind.as_str() {
-        "shell" => shell::read(reader, fields, search).map(|(label, shell)| (label, Action::Shell(shell))),
         "file" => file(reader, fields, search).map(|copy| (copy.destination.masked().to_owned(), Action::File(copy))),
         "shell-local" => {
             shell_local::read(reader, fields, search, table).map(|(label, local)| (label, Action::ShellLocal(local)))
         }
-        _ => {
-            reader.problems.add(unknown(type_node, &kind));
-            None
+        "ansible" => {
+            ansible::read(reader, fields, search).map(|(label, ansible)| (label, Action::Ansible(Box::new(ansible))))
         }
+        "breakpoint" => breakpoint(reader, fields),
+        _ => shell::read(reader, fields, search).map(|(label, shell)| (label, Action::Shell(shell))),
     }?;
     let Common { name, pause_before, timeout, max_retries, cache } = common?;
-    if matches!(&action, Action::ShellLocal(local) if !local.is_for_this_host()) {
-        return None;
-    }
+    let is_done = match &action {
+        Action::ShellLocal(local) => local.is_for_this_host(),
+        Action::Breakpoint(breakpoint) => !breakpoint.disable,
+        _ => true,
+    };
     let label = name.unwrap_or(label);
-    Some(Provisioner { label, action, pause_before, timeout, max_retries, cache, location: node.location() })
+    is_done.then(|| Provisioner { label, action, pause_before, timeout, max_retries, cache, location: node.location() })
+}
+
+fn breakpoint(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Option<(String, Action)> {
+    let (note, disable) = (fields.get("note"), fields.get("disable"));
+    fields.finish_as(&BREAKPOINT, reader.problems);
+    let note = reader.optional(note, Reader::text);
+    let disable = reader.optional(disable, |reader, node| reader.parse(node, scalar::boolean));
+    let note = note?.map(|note| note.masked().trim().to_owned()).unwrap_or_default();
+    let label = if note.is_empty() { "breakpoint".to_owned() } else { shortened(&note) };
+    Some((label, Action::Breakpoint(Breakpoint { note, disable: disable?.unwrap_or_default() })))
 }
 
 fn unknown(node: &Node, kind: &str) -> Problem {
-    if UNSUPPORTED.contains(&kind) {
-        return Problem::at(node.location(), format!("provisioner `{kind}` is not supported yet"))
-            .hint("supported are `shell`, `file` and `shell-local`");
+    if let Some((_, (why, instead))) = UNSUPPORTED.iter().find(|(name, _)| *name == kind) {
+        let message = format!("visabuild does not have the provisioner `{kind}`: {why}");
+        return Problem::at(node.location(), message).hint(*instead);
     }
     let problem = Problem::at(node.location(), format!("unknown provisioner `{kind}`"));
-    match suggestion(kind, ["shell", "file", "shell-local"]) {
+    match suggestion(kind, KINDS.map(|(name, _)| name)) {
         Some(hint) => problem.hint(hint),
         None => problem,
     }
@@ -129,7 +162,8 @@ fn file(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Search) -> Opt
     fields.finish_as(&FILE, reader.problems);
 
     let generated = reader.optional(generated, |reader, node| reader.parse(node, scalar::boolean));
-    let want = if generated.flatten() == Some(true) { Want::Generated } else { Want::Any };
+    let is_generated = generated.flatten() == Some(true);
+    let want = if is_generated { Want::Generated } else { Want::Any };
     let source = source.and_then(|(key, node)| match key {
         "source" => search.find(reader, node, want).map(|path| FileSource::Paths(vec![path])),
         "sources" => reader.some(node, |reader, node| search.find(reader, node, want)).map(FileSource::Paths),
@@ -145,7 +179,7 @@ fn file(reader: &mut Reader<'_>, mut fields: Fields<'_>, search: &Search) -> Opt
     });
     let mode = reader.optional(mode, |reader, node| reader.parse(node, scalar::mode));
     generated?;
-    Some(FileCopy { source: source?, destination: destination?, mode: mode? })
+    Some(FileCopy { source: source?, destination: destination?, mode: mode?, generated: is_generated })
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ struct Sections<'n> {
     variables: Option<&'n Node>,
     builders: Option<&'n Node>,
     provisioners: Option<&'n Node>,
+    error_cleanup: Option<&'n Node>,
     post_processors: [Option<&'n Node>; 2],
     seal: Option<&'n Node>,
     alternatives: Option<&'n Node>,
@@ -127,7 +128,7 @@ impl<'a> Resolver<'a> {
         let verification = self.verification(&chain, &context);
         let machine = parts.as_ref().map(|parts| parts.builder.machine().clone()).or(machine).unwrap_or_default();
         self.done.insert(&template.name, Inherited { machine, chosen: chosen.clone() });
-        let Parts { description, variables, builder, provisioners } = parts?;
+        let Parts { description, variables, builder, provisioners, error_cleanup } = parts?;
         let builders = sections.and_then(|sections| sections.builders);
         let several_builders =
             builders.is_some_and(|node| matches!(&node.content, Content::List(all) if all.len() > 1));
@@ -139,6 +140,7 @@ impl<'a> Resolver<'a> {
             builder,
             several_builders,
             provisioners,
+            error_cleanup,
             seal,
             alternatives: chosen,
             verification,
@@ -192,6 +194,7 @@ impl<'a> Resolver<'a> {
             sections.variables = fields.get("variables");
             sections.builders = fields.get("builders");
             sections.provisioners = fields.get("provisioners");
+            sections.error_cleanup = fields.get("error-cleanup-provisioner");
             sections.post_processors = [fields.get("post-processors"), fields.get("postprocessors")];
             fields.finish_as(&PACKER, problems);
         }
@@ -243,6 +246,7 @@ impl<'a> Resolver<'a> {
         let builder = builder::read(reader, sections.builders, parent, &template.location, wanted);
         let mut provisioners =
             sections.provisioners.map(|node| provisioner::read(reader, node, &search)).unwrap_or_default();
+        let error_cleanup = sections.error_cleanup.and_then(|node| provisioner::cleanup(reader, node, &search));
         sections.post_processors.into_iter().flatten().for_each(|node| post_processors(reader, node));
         for package in &template.packages {
             if let Some(File::Read(node)) = self.project.packages.get(&package.name) {
@@ -255,6 +259,7 @@ impl<'a> Resolver<'a> {
             variables: variables?.unwrap_or_default(),
             builder: builder?,
             provisioners,
+            error_cleanup,
         })
     }
 
@@ -290,6 +295,7 @@ struct Parts {
     variables: BTreeMap<String, Text>,
     builder: Builder,
     provisioners: Vec<Provisioner>,
+    error_cleanup: Option<Provisioner>,
 }
 
 fn variables(reader: &mut Reader<'_>, node: &Node) -> Option<BTreeMap<String, Text>> {

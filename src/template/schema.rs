@@ -140,7 +140,7 @@ impl Schemas {
             Form::Empty => json!({ "type": types(&["array"]), "items": { "type": "array", "maxItems": 0 } }),
             Form::Map(map) => self.map(map, &types(&["object"])),
             Form::Table(table) => or_null(self.table(table), or_nothing),
-            Form::ByType(kinds) => self.by_type(kinds),
+            Form::ByType(kinds) => or_null(self.by_type(kinds), or_nothing),
             Form::Either(forms) => {
                 let mut forms: Vec<Value> = forms.iter().map(|form| self.form(form, false)).collect();
                 forms.extend(or_nothing.then(|| json!({ "type": "null" })));

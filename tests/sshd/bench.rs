@@ -53,7 +53,8 @@ impl Bench {
         let events = Events::new(vec![Box::new(Lines(Arc::clone(&lines), on_line))], Redactor::new([PASSWORD]));
         let phase = events.phase("visa-base", provisioner.label.clone());
         let work = self.sshd.folder();
-        let context = Context { phase: &phase, environment: &self.environment, builder_type: "qemu", work };
+        let context =
+            Context { phase: &phase, environment: &self.environment, builder_type: "qemu", work, breakpoints: None };
         let result = run(&mut self.guest, provisioner, &context).await;
         let lines = lines.lock().unwrap().clone();
         (result, lines)
@@ -130,7 +131,8 @@ pub fn host_path(path: &Path, contents_only: bool) -> HostPath {
 pub fn copy(sources: &[&Path], contents_only: bool, destination: &Path, slash: &str, mode: Option<u32>) -> Provisioner {
     let sources = sources.iter().map(|path| host_path(path, contents_only));
     let destination = Text::public(format!("{}{slash}", destination.display()));
-    provisioner(Action::File(FileCopy { source: FileSource::Paths(sources.collect()), destination, mode }))
+    let source = FileSource::Paths(sources.collect());
+    provisioner(Action::File(FileCopy { source, destination, mode, generated: false }))
 }
 
 pub fn secret(value: &str) -> Text {

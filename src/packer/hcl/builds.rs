@@ -160,13 +160,13 @@ impl<'a, 'f> Builds<'a, 'f> {
         Block { role: "builder", kind: kind.to_owned(), place: file.place_of(block), fields, comments }
     }
 
-    /// Provisioners, and what else is done, of one build.
+    /// Provisioners, also for failures, and what else is done, of one build.
     fn steps(&mut self, found: &[Found<'a>], names: [&str; 2]) -> (Vec<Block>, Vec<Block>) {
         let (mut provisioners, mut others) = (Vec::new(), Vec::new());
         for one in found {
             match one.name.as_str() {
                 "provisioner" => provisioners.extend(self.step("provisioner", one, names)),
-                "error-cleanup-provisioner" => others.extend(self.step("error-cleanup-provisioner", one, names)),
+                "error-cleanup-provisioner" => provisioners.extend(self.step("error-cleanup-provisioner", one, names)),
                 "post-processor" => others.extend(self.step("post-processor", one, names)),
                 "post-processors" => {
                     for inner in self.blocks(one.body, &one.evaluator) {

@@ -4,6 +4,7 @@
 //! schemas are made of ([`schema`](super::schema)) and what docs/packer-options.md is written from
 //! ([`options`](super::options)), so none of the three can say what another does not.
 
+mod ansible;
 pub(crate) mod builder;
 pub(crate) mod machine;
 pub(crate) mod project;

@@ -1,7 +1,7 @@
 //! Keys of `config.yml`, of manifests outside builders and provisioners, and of `environment.yml`.
 
 use super::builder::{BOOTSTRAP, INSTALLER, QEMU};
-use super::provisioner::{FILE, SHELL, SHELL_LOCAL};
+use super::provisioner::KINDS;
 use super::{Form, Group, Key, Map, Table};
 
 /// Names that template variables and shell variables can have ([`is_identifier`](crate::template::scalar)).
@@ -9,8 +9,7 @@ pub(super) const IDENTIFIER: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 
 const BUILDERS: Form =
     Form::List(&Form::ByType(&[("bootstrap", &BOOTSTRAP), ("installer", &INSTALLER), ("qemu", &QEMU)]));
-const PROVISIONERS: Form =
-    Form::List(&Form::ByType(&[("shell", &SHELL), ("file", &FILE), ("shell-local", &SHELL_LOCAL)]));
+const PROVISIONERS: Form = Form::List(&Form::ByType(&KINDS));
 
 const fn table(name: &'static str, about: &'static str, groups: &'static [&'static Group]) -> Table {
     Table { name, about, groups, one_of: &[] }
@@ -95,6 +94,12 @@ pub(crate) const PACKER: Table = table(
         ),
         Key::own("builders", BUILDERS, "[]", "Where the disk comes from, and on what machine it is provisioned"),
         Key::own("provisioners", PROVISIONERS, "[]", "What is done in the guest, in this order"),
+        Key::own(
+            "error-cleanup-provisioner",
+            Form::ByType(&KINDS),
+            "{type: shell, inline: [journalctl]}",
+            "What is done in the guest when a provisioner has failed, before the build ends",
+        ),
         Key::own("post-processors", Form::Empty, "[]", POST_PROCESSORS),
         Key::own("postprocessors", Form::Empty, "[]", POST_PROCESSORS),
     ])],

@@ -6,6 +6,15 @@ use super::{Form, Group, Key, Map, Table};
 const TEXT: Form = Form::Text;
 const BOOLEAN: Form = Form::Boolean;
 
+/// All of them by their types.
+pub(crate) const KINDS: [(&str, &Table); 5] = [
+    ("shell", &SHELL),
+    ("file", &FILE),
+    ("shell-local", &SHELL_LOCAL),
+    ("ansible", &ANSIBLE),
+    ("breakpoint", &BREAKPOINT),
+];
+
 /// The `shell` provisioner.
 pub(crate) const SHELL: Table = Table {
     name: "shell",
@@ -30,10 +39,26 @@ pub(crate) const SHELL_LOCAL: Table = Table {
     one_of: &["command", "inline", "script", "scripts"],
 };
 
+/// The `ansible` provisioner.
+pub(crate) const ANSIBLE: Table = Table {
+    name: "ansible",
+    about: "Plays playbooks of the build host in the guest",
+    groups: &[&COMMON, &super::ansible::KEYS],
+    one_of: &["playbook_file", "playbook_files"],
+};
+
+/// The `breakpoint` provisioner.
+pub(crate) const BREAKPOINT: Table = Table {
+    name: "breakpoint",
+    about: "Stops until somebody at the terminal presses Enter",
+    groups: &[&COMMON, &BREAKPOINT_KEYS],
+    one_of: &[],
+};
+
 const COMMON: Group = Group {
     whose: "Packer's provisioners",
     keys: &[
-        Key::packer("type", "-", TEXT, "shell", "`shell`, `file` or `shell-local`").required(),
+        Key::packer("type", "-", TEXT, "shell", "`shell`, `file`, `shell-local`, `ansible` or `breakpoint`").required(),
         Key::packer("name", "the type", TEXT, "update", "how the step is called in messages"),
         Key::packer("pause_before", "0s", Form::Duration, "10s", "wait this long before it starts"),
         Key::packer("timeout", "-", Form::Duration, "30m", "give an attempt up after this long"),
@@ -203,6 +228,14 @@ pub(crate) const SHELL_LOCAL_KEYS: Group = Group {
     ],
 };
 
+const BREAKPOINT_KEYS: Group = Group {
+    whose: "Packer's breakpoint provisioner",
+    keys: &[
+        Key::packer("note", "-", TEXT, "look at the desktop", "what is said when it stops"),
+        Key::packer("disable", "false", BOOLEAN, "true", "it does not stop, and is left out of the plan"),
+    ],
+};
+
 const FILE_KEYS: Group = Group {
     whose: "Packer's file provisioner",
     keys: &[
@@ -229,7 +262,7 @@ const FILE_KEYS: Group = Group {
             "false",
             BOOLEAN,
             "true",
-            "the source may appear later, and is not looked for before the build",
+            "the source may appear later, from a `shell-local` step; while it is not there, the step is done in every build",
         ),
         Key::own(
             "mode",

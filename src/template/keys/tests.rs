@@ -6,7 +6,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::builder::{BOOTSTRAP, CHILD, INSTALLER};
 use super::project::{CACHE_KEY, CHOICE, CONFIG, DECLARATION, ENVIRONMENT, MANIFEST, PACKAGE, PACKER, SEAL, VERIFY};
-use super::provisioner::{FILE, SHELL, SHELL_LOCAL};
+use super::provisioner::{ANSIBLE, BREAKPOINT, FILE, KINDS, SHELL, SHELL_LOCAL};
 use super::{Effect, Group, Key, Refusal, Table};
 use crate::template::schema::{Document, schema};
 use crate::template::{Inputs, load, options::options_page, resolve};
@@ -30,7 +30,7 @@ fn apps(text: String) -> Vec<(&'static str, String)> {
     vec![(APPS, text)]
 }
 
-const PLACES: [Place; 16] = [
+const PLACES: [Place; 18] = [
     Place { table: &CONFIG, around: "templates: {base: }", files: |text| vec![("config.yml", text)] },
     Place {
         table: &DECLARATION,
@@ -80,6 +80,16 @@ const PLACES: [Place; 16] = [
         files: |text| apps(format!("packer: {{provisioners: [{text}]}}")),
     },
     Place {
+        table: &ANSIBLE,
+        around: "type: ansible, playbook_file: note",
+        files: |text| apps(format!("packer: {{provisioners: [{text}]}}")),
+    },
+    Place {
+        table: &BREAKPOINT,
+        around: "type: breakpoint",
+        files: |text| apps(format!("packer: {{provisioners: [{text}]}}")),
+    },
+    Place {
         table: &SHELL_LOCAL,
         around: "type: shell-local, inline: [a]",
         files: |text| apps(format!("packer: {{provisioners: [{text}]}}")),
@@ -87,9 +97,10 @@ const PLACES: [Place; 16] = [
 ];
 
 /// Keys of which each stands for the others.
-const EXCLUSIVE: [&[&str]; 5] = [
+const EXCLUSIVE: [&[&str]; 6] = [
     &["command", "inline", "script", "scripts"],
     &["source", "sources", "content"],
+    &["playbook_file", "playbook_files"],
     &["iso_url", "iso_urls"],
     &["kernel", "kernel_urls"],
     &["initrd", "initrd_urls"],
@@ -197,7 +208,7 @@ fn a_schema_is_never_stricter_than_the_resolver() {
 
 #[test]
 fn every_option_of_packers_is_told_once_and_well() {
-    for table in [&INSTALLER, &SHELL, &FILE, &SHELL_LOCAL] {
+    for table in std::iter::once(&INSTALLER).chain(KINDS.map(|(_, table)| table)) {
         let names: Vec<_> = table.keys().map(|(_, key)| key.name).collect();
         let again = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
         assert_eq!(again, None, "{}", table.name);
@@ -222,9 +233,7 @@ fn no_option_of_packers_is_missing() {
     for line in DOCUMENTED.lines().filter(|line| !line.is_empty()) {
         match line.strip_prefix("# ") {
             Some("builder") => table = Some(&INSTALLER),
-            Some("shell") => table = Some(&SHELL),
-            Some("file") => table = Some(&FILE),
-            Some("shell-local") => table = Some(&SHELL_LOCAL),
+            Some(kind) => table = KINDS.iter().find(|(name, _)| *name == kind).map(|(_, table)| *table),
             _ => {
                 let found = table.unwrap().find(line).and_then(|(_, key)| key.packer);
                 assert!(found.is_some(), "{line}");
