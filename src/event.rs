@@ -195,6 +195,17 @@ pub enum Event {
         /// Ids of the images that it replaced.
         replaced: Vec<String>,
     },
+    /// A file that a post-processor made of an image.
+    PostProcessed {
+        /// Template name.
+        template: String,
+        /// The post-processor's label.
+        post_processor: String,
+        /// Path of the file.
+        path: String,
+        /// Bytes.
+        bytes: u64,
+    },
     /// A finished image.
     Artifact {
         /// Template name.

@@ -29,6 +29,7 @@ pub mod pem;
 mod picture;
 pub mod pipeline;
 pub mod plan;
+pub mod post_process;
 pub mod preflight;
 pub mod process;
 pub mod provision;

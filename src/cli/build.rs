@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::args::{AcceleratorChoice, BuildArgs, OnError};
 use super::ask::{self, Asker, Decision};
@@ -26,6 +27,7 @@ use crate::live::Live;
 use crate::machine::{self, Accelerator, Display};
 use crate::pipeline::{self, Artifact, BuiltKeys, CheckpointPolicy, Results, Settings, Sizes, Target, Verifier};
 use crate::plan::{Plan, Stage};
+use crate::post_process::{self, Made};
 use crate::preflight::accelerator::{self, Request};
 use crate::preflight::distribution::Distribution;
 use crate::preflight::{self, Finding, State};
@@ -94,8 +96,10 @@ async fn build(
     }
     tell_beginning(&events, args, &prepared, removed);
 
+    let search = environment.get("PATH").map(String::as_str).unwrap_or_default();
+    post_process::check(&prepared.plan, &output, search.as_ref())?;
     let (from, until) = steps::of_build(args, &prepared.plan)?;
-    let results = Results { from, ..results(args, &prepared, cache.clone(), output) };
+    let results = Results { from, ..results(args, &prepared, cache.clone(), output.clone()) };
     let verifier = (!targets.is_empty()).then(|| verifier(args, &prepared, targets, accelerator));
     let mut unchanged = match until {
         None => pipeline::unchanged(&prepared.plan, &results, &events)?,
@@ -153,8 +157,12 @@ async fn build(
             pipeline::build(&prepared.plan, &settings, &mut work, &events, signals.cancel()).await?
         }
     };
+    let root = std::path::absolute(&prepared.root).unwrap_or_else(|_| prepared.root.clone());
+    let (force, id, cancel) = (args.force, Uuid::new_v4(), signals.cancel());
+    let run = post_process::Run { root: &root, force, id, events: &events, cancel };
+    let made = post_process::run(&prepared.plan, &output, &run).await?;
     if !args.project.json {
-        print(&summary(&artifacts));
+        print(&summary(&artifacts, &made));
     }
     match upload {
         Some(upload) => upload.finish(&artifacts, &cache, &events, (args.project.json, signals.cancel())).await,
@@ -515,21 +523,20 @@ async fn commit(root: &Path, cancel: &CancellationToken) -> Option<String> {
     Some(if changed.is_empty() { commit } else { format!("{commit}-dirty") })
 }
 
-fn summary(artifacts: &[Artifact]) -> String {
+fn summary(artifacts: &[Artifact], made: &[Made]) -> String {
     let name_width = artifacts.iter().map(|artifact| artifact.template.len()).max().unwrap_or(0);
-    artifacts.iter().fold(String::new(), |mut text, artifact| {
-        use std::fmt::Write as _;
-        let note = if artifact.unchanged { ", unchanged" } else { "" };
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{:name_width$}  {}  ({}{note})",
-            artifact.template,
-            relative(&artifact.path).display(),
-            size(artifact.bytes)
-        );
-        text
-    })
+    let line = |name: &str, path: &Path, bytes: u64, unchanged: bool| {
+        let note = if unchanged { ", unchanged" } else { "" };
+        format!("{name:name_width$}  {}  ({}{note})\n", relative(path).display(), size(bytes))
+    };
+    let mut text = String::new();
+    for artifact in artifacts {
+        text += &line(&artifact.template, &artifact.path, artifact.bytes, artifact.unchanged);
+        for file in made.iter().filter(|file| file.template == artifact.template) {
+            text += &line("", &file.path, file.bytes, file.unchanged);
+        }
+    }
+    text
 }
 
 /// `path` as it is shown: below the working directory where it is.

@@ -10,7 +10,7 @@ use super::{Environment, packer, print};
 use crate::cache::Share;
 use crate::error::Result;
 use crate::pipeline::{Explanation, ImageState, State, StepState};
-use crate::plan::{Spot, Stage};
+use crate::plan::{Spot, Stage, counted};
 use crate::report::duration;
 
 /// Prints the plan, with what is there of it and how long the rest took last; secrets need not be given and are never
@@ -51,7 +51,10 @@ fn with_notes(prepared: &Prepared, status: &[Explanation]) -> String {
         let found = status.iter().find(|one| one.state.name == stage.name);
         found.map(|one| note(one, stage, spot)).unwrap_or_default()
     };
-    let total = if status.iter().all(|one| one.state.is_unchanged()) {
+    let left = status.iter().flat_map(|one| &one.post_processors).filter(|state| !state.is_done).count();
+    let total = if status.iter().all(|one| one.state.is_unchanged_as_known()) && left > 0 {
+        format!("no image to build, {} to run", counted(left, "post-processor"))
+    } else if status.iter().all(|one| one.state.is_unchanged()) {
         "nothing to do: every image is there with nothing changed".to_owned()
     } else if status.iter().all(|one| one.state.is_unchanged_as_known()) {
         "nothing to do: every image is there with nothing changed, unless secrets did".to_owned()
@@ -89,6 +92,11 @@ fn note(explanation: &Explanation, stage: &Stage, spot: Spot) -> String {
             ImageState::Hit => "hit".to_owned(),
             ImageState::Unknown { without } => unknown_without(without),
             ImageState::Miss { .. } => "miss".to_owned(),
+        },
+        Spot::PostProcessor(index) => match explanation.post_processors.get(index) {
+            Some(state) if state.is_done => "hit".to_owned(),
+            Some(_) => "miss".to_owned(),
+            None => String::new(),
         },
     }
 }

@@ -36,6 +36,9 @@ pub(super) async fn run(args: WhyArgs, environment: &Environment, signals: &Sign
 fn block(explanation: &Explanation) -> String {
     let mut out = format!("{}: {}\n", explanation.state.name, explanation.headline);
     if explanation.state.is_unchanged_as_known() {
+        for step in explanation.post_processors.iter().filter(|step| !step.is_done) {
+            let _ = writeln!(out, "  to run: post-processor {} ({})", step.summary, step.place);
+        }
         return out;
     }
     if let Some(built) = &explanation.compared_with {

@@ -186,7 +186,7 @@ pub async fn convert_flat(
     cancel: &CancellationToken,
 ) -> Result<()> {
     let compression = format!("compression_type={compression}");
-    convert(&["-c", "-O", "qcow2", "-o", &compression], source, target, phase, cancel).await
+    convert(&["-W", "-m", "16", "-c", "-O", "qcow2", "-o", &compression], source, target, phase, cancel).await
 }
 
 /// Copies the content of `source`, an image of `format`, to the raw file `target`, which stays sparse
@@ -201,12 +201,51 @@ pub async fn convert_raw(
     phase: &Phase,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let options = ["-f", format, "-O", "raw", "-S", "4k"];
+    let options = ["-W", "-m", "16", "-f", format, "-O", "raw", "-S", "4k"];
     convert(&options, source, target, phase, cancel).await.map_err(|error| match error.kind() {
-        Kind::Build if error.chain().iter().any(|cause| cause.contains(NO_SPACE)) => error.of_kind(Kind::Host),
+        Kind::Build if is_full(&error) => error.of_kind(Kind::Host),
         Kind::Build => error.of_kind(Kind::Verification),
         _ => error,
     })
+}
+
+/// Copies the content of the qcow2 `source` to `target`, in the format that qemu-img calls so, with its options. What is
+/// zero takes no room, where the format knows that.
+///
+/// # Errors
+/// There is no space left (kind host), or qemu-img fails.
+pub async fn convert_to(
+    source: &Path,
+    target: &Path,
+    (format, options): (&str, &str),
+    phase: &Phase,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let mut args = vec!["-f", "qcow2", "-O", format, "-S", "4k"];
+    if !options.is_empty() {
+        args.extend(["-o", options]);
+    }
+    convert(&args, source, target, phase, cancel).await.map_err(|error| {
+        if is_full(&error) { error.of_kind(Kind::Host).hint("make room where the result goes") } else { error }
+    })
+}
+
+/// Says that `other`, in the format that qemu-img calls so, has the content of the qcow2 `image`.
+///
+/// # Errors
+/// It has not, or qemu-img fails.
+pub async fn compare(image: &Path, other: &Path, format: &str, cancel: &CancellationToken) -> Result<()> {
+    let mut args: Vec<OsString> = ["compare", "-q", "-f", "qcow2", "-F", format].map(Into::into).into();
+    args.extend([image.into(), other.into()]);
+    let compared = Run::new(QEMU_IMG, args).output(cancel).await;
+    compared.map(drop).map_err(|error| match error.kind() {
+        Kind::Build => error.context("what was made does not have the content of the image"),
+        _ => error,
+    })
+}
+
+fn is_full(error: &Error) -> bool {
+    error.chain().iter().any(|cause| cause.contains(NO_SPACE))
 }
 
 /// strerror(3) of ENOSPC; qemu-img does not translate it.
@@ -219,7 +258,7 @@ async fn convert(
     phase: &Phase,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let mut args: Vec<OsString> = ["convert", "-p", "-W", "-m", "16"].map(Into::into).into();
+    let mut args: Vec<OsString> = ["convert", "-p"].map(Into::into).into();
     args.extend(options.iter().map(Into::into));
     args.extend([source.into(), target.into()]);
     let run = Run::new(QEMU_IMG, args);

@@ -13,6 +13,7 @@ use crate::image::manifest::Timing;
 use crate::plan::{
     BaseSource, Detail, Difference, How, PartChange, PartKind, Plan, Record, Stage, Step, counted, difference,
 };
+use crate::post_process::{self, PostState};
 
 /// What a build will do with a stage, and why.
 #[derive(Debug, Clone, Serialize)]
@@ -32,6 +33,9 @@ pub struct Explanation {
     pub kept: Vec<String>,
     /// Its steps, those of the layer first.
     pub steps: Vec<StepTime>,
+    /// What is made of the image, those of the first chain first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub post_processors: Vec<PostState>,
     /// How long the base disk took last, seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_seconds: Option<f64>,
@@ -105,7 +109,9 @@ fn explain_for(
             }
             None => None,
         };
-        Ok(one(stage, (state, &states), old.as_ref().zip(difference), &times(results, stage)))
+        let post_processors = post_process::look_up(stage, &results.output, !matches!(state.image, ImageState::Miss { .. }));
+        let explained = one(stage, (state, &states), old.as_ref().zip(difference), &times(results, stage));
+        Ok(Explanation { post_processors, ..explained })
     });
     explained.collect()
 }
@@ -197,6 +203,7 @@ fn one(
         kept: kept(stage, state),
         state: state.clone(),
         difference: difference.filter(|difference| !difference.is_empty()),
+        post_processors: Vec::new(),
         base_seconds,
         estimate_seconds: to_do.iter().flatten().sum(),
         estimate_is_complete: to_do.iter().all(Option::is_some),

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::source::bootstrap;
+use crate::template::post_processor::PostProcessor;
 use crate::template::{
     Action, Bootstrap, Builder, CacheRule, ChosenAlternative, Installer, Machine, Provisioner, Resolved, ShellSource,
     Template, Text, Verification,
@@ -90,6 +91,9 @@ pub struct Stage {
     /// What the image must keep; it does not shape it, and is in no fingerprint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
+    /// What is made of the finished image, in chains; it shapes no image, and is in none of its fingerprints.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub post_processors: Vec<Vec<PostStep>>,
     /// The machine as the template asks for it; what it leaves out is sized to the host.
     #[serde(skip)]
     pub machine: Machine,
@@ -382,6 +386,7 @@ impl Stage {
             seal,
             error_cleanup: template.error_cleanup.clone(),
             verification: template.verification.clone(),
+            post_processors: post_steps(template),
             machine: template.builder.machine().clone(),
             never_kept,
             scripts,
@@ -405,6 +410,27 @@ fn plan_seal(
     secrets.extend(root_password.iter().flat_map(|text| text.secrets().iter().cloned()));
     secrets.extend(layer_secrets.iter().cloned());
     Ok(SealPlan { root_password, ca_certificates, steps, fingerprint, secrets })
+}
+
+/// One post-processor of a stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct PostStep {
+    /// The post-processor.
+    #[serde(flatten)]
+    pub post_processor: PostProcessor,
+    /// What it does to what it is given: what it is called does not count.
+    pub fingerprint: Fingerprint,
+}
+
+fn post_steps(template: &Template) -> Vec<Vec<PostStep>> {
+    let step = |one: &PostProcessor| PostStep {
+        fingerprint: Fingerprint::of(
+            "post-processor",
+            &(VERSION, &template.name, &one.processing, one.keep_input_artifact),
+        ),
+        post_processor: one.clone(),
+    };
+    template.post_processors.iter().map(|chain| chain.iter().map(step).collect()).collect()
 }
 
 fn plan_steps(provisioners: &[Provisioner], start: &Fingerprint) -> Result<Vec<Step>> {

@@ -15,6 +15,8 @@ pub enum Spot {
     SealStep(usize),
     /// The image.
     Image,
+    /// A post-processor, from 0, those of the first chain first.
+    PostProcessor(usize),
 }
 
 /// `1 step`, `2 steps`.
@@ -55,6 +57,10 @@ fn stage_text(out: &mut String, stage: &Stage, note: &dyn Fn(Spot) -> String) {
     steps_text(out, "seal ", &stage.seal.steps, &|at| note(Spot::SealStep(at)));
     let image = note(Spot::Image);
     let _ = writeln!(out, "  image  {}/{}.qcow2 {}{image}", stage.name, stage.name, stage.seal.fingerprint.short());
+    for (at, step) in stage.post_processors.iter().flatten().enumerate() {
+        let note = note(Spot::PostProcessor(at));
+        let _ = writeln!(out, "  post   {} {}{note}", step.fingerprint.short(), step.post_processor.summary());
+    }
 }
 
 fn steps_text(out: &mut String, part: &str, steps: &[Step], note: &dyn Fn(usize) -> String) {

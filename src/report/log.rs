@@ -68,6 +68,7 @@ fn template(event: &Event) -> Option<&str> {
         | Event::Request { template, .. }
         | Event::Verified { template, .. }
         | Event::Published { template, .. }
+        | Event::PostProcessed { template, .. }
         | Event::Artifact { template, .. } => Some(template),
         Event::Message { template, .. } => template.as_deref(),
         // Whoever reads a log may not get in.

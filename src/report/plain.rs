@@ -103,6 +103,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::Published { template, image, name, state, visibility, .. } => {
             format!("{template}: in the cloud as `{name}` ({state}, {visibility}): {image}")
         }
+        Event::PostProcessed { template, path, bytes, .. } => format!("{template}: {path} ({})", size(*bytes)),
         Event::Artifact { template, path, bytes, sha256 } => {
             format!("{template}: {path} ({}, sha256 {sha256})", size(*bytes))
         }

@@ -52,6 +52,7 @@ mod machine;
 pub(crate) mod nearest;
 mod options;
 pub(crate) mod paths;
+pub mod post_processor;
 pub(crate) mod problems;
 mod project;
 mod provisioner;
@@ -216,6 +217,8 @@ pub struct Template {
     pub alternatives: BTreeMap<String, ChosenAlternative>,
     /// What its image must keep; none where nothing is said.
     pub verification: Option<Verification>,
+    /// What is made of its image.
+    pub post_processors: Vec<post_processor::Chain>,
 }
 
 /// What an image must keep.

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::alternatives::{self, AUTO, Alternatives};
 use super::config::Declaration;
-use super::fields::{Fields, Reader, entries, items, scalar};
+use super::fields::{Fields, Reader, entries};
 use super::keys::project::{MANIFEST, PACKAGE, PACKER};
 use super::nearest::suggestion;
 use super::paths::Search;
+use super::post_processor::{self, Chain};
 use super::problems::Problems;
 use super::project::{File, Project};
 use super::render::Context;
@@ -84,7 +85,10 @@ impl<'a> Resolver<'a> {
     fn run(&mut self, names: &[String]) -> Vec<Template> {
         let selected = self.select(names);
         let order = self.project.chains.order(&selected);
-        order.into_iter().filter_map(|template| self.template(template)).collect()
+        let templates: Vec<Template> = order.into_iter().filter_map(|template| self.template(template)).collect();
+        let written = templates.iter().map(|template| (template.name.as_str(), template.post_processors.as_slice()));
+        self.problems.extend(post_processor::clashes(written));
+        templates
     }
 
     fn select(&mut self, names: &[String]) -> BTreeSet<usize> {
@@ -128,7 +132,7 @@ impl<'a> Resolver<'a> {
         let verification = self.verification(&chain, &context);
         let machine = parts.as_ref().map(|parts| parts.builder.machine().clone()).or(machine).unwrap_or_default();
         self.done.insert(&template.name, Inherited { machine, chosen: chosen.clone() });
-        let Parts { description, variables, builder, provisioners, error_cleanup } = parts?;
+        let Parts { description, variables, builder, provisioners, error_cleanup, post_processors } = parts?;
         let builders = sections.and_then(|sections| sections.builders);
         let several_builders =
             builders.is_some_and(|node| matches!(&node.content, Content::List(all) if all.len() > 1));
@@ -144,6 +148,7 @@ impl<'a> Resolver<'a> {
             seal,
             alternatives: chosen,
             verification,
+            post_processors,
         })
     }
 
@@ -247,7 +252,8 @@ impl<'a> Resolver<'a> {
         let mut provisioners =
             sections.provisioners.map(|node| provisioner::read(reader, node, &search)).unwrap_or_default();
         let error_cleanup = sections.error_cleanup.and_then(|node| provisioner::cleanup(reader, node, &search));
-        sections.post_processors.into_iter().flatten().for_each(|node| post_processors(reader, node));
+        let post_processors = sections.post_processors.into_iter().flatten();
+        let post_processors = post_processors.flat_map(|node| post_processor::read(reader, node)).collect();
         for package in &template.packages {
             if let Some(File::Read(node)) = self.project.packages.get(&package.name) {
                 let search = Search::package(&self.project.root, &package.name, &template.name);
@@ -260,6 +266,7 @@ impl<'a> Resolver<'a> {
             builder: builder?,
             provisioners,
             error_cleanup,
+            post_processors,
         })
     }
 
@@ -296,6 +303,7 @@ struct Parts {
     builder: Builder,
     provisioners: Vec<Provisioner>,
     error_cleanup: Option<Provisioner>,
+    post_processors: Vec<Chain>,
 }
 
 fn variables(reader: &mut Reader<'_>, node: &Node) -> Option<BTreeMap<String, Text>> {
@@ -305,31 +313,6 @@ fn variables(reader: &mut Reader<'_>, node: &Node) -> Option<BTreeMap<String, Te
         Some((entry.key.clone(), value?))
     });
     read.collect::<Vec<_>>().into_iter().collect()
-}
-
-/// None is supported: an image is compressed and its manifest has checksums anyway.
-fn post_processors(reader: &mut Reader<'_>, node: &Node) {
-    for item in items(node, reader.problems).unwrap_or_default() {
-        let kind = match &item.content {
-            Content::List(_) => {
-                post_processors(reader, item);
-                continue;
-            }
-            Content::Map(entries) => match entries.iter().find(|entry| entry.key == "type") {
-                Some(entry) => scalar(&entry.value, reader.problems),
-                None => {
-                    reader.at(item.location(), "`type` is missing");
-                    continue;
-                }
-            },
-            _ => scalar(item, reader.problems),
-        };
-        if let Some(kind) = kind {
-            let problem = Problem::at(item.location(), format!("post-processor `{kind}` is not supported yet"));
-            let hint = "remove it: the image is compressed and its manifest has checksums anyway";
-            reader.problems.add(problem.hint(hint));
-        }
-    }
 }
 
 fn package(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Vec<Provisioner> {

@@ -137,7 +137,6 @@ impl Schemas {
             Form::Exactly(names) => named(&names(), or_nothing, false),
             Form::List(item) => json!({ "type": types(&["array"]), "items": self.form(item, false) }),
             Form::Some(item) => json!({ "type": types(&["array"]), "items": self.form(item, false), "minItems": 1 }),
-            Form::Empty => json!({ "type": types(&["array"]), "items": { "type": "array", "maxItems": 0 } }),
             Form::Map(map) => self.map(map, &types(&["object"])),
             Form::Table(table) => or_null(self.table(table), or_nothing),
             Form::ByType(kinds) => or_null(self.by_type(kinds), or_nothing),

@@ -7,6 +7,7 @@
 mod ansible;
 pub(crate) mod builder;
 pub(crate) mod machine;
+pub(crate) mod post_processor;
 pub(crate) mod project;
 pub(crate) mod provisioner;
 #[cfg(test)]
@@ -37,8 +38,6 @@ pub(crate) enum Form {
     List(&'static Form),
     /// A list that is not empty.
     Some(&'static Form),
-    /// A list with nothing in it.
-    Empty,
     /// Names to values.
     Map(&'static Map),
     Table(&'static Table),

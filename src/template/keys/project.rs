@@ -1,6 +1,7 @@
 //! Keys of `config.yml`, of manifests outside builders and provisioners, and of `environment.yml`.
 
 use super::builder::{BOOTSTRAP, INSTALLER, QEMU};
+use super::post_processor::POST_PROCESSORS;
 use super::provisioner::KINDS;
 use super::{Form, Group, Key, Map, Table};
 
@@ -100,12 +101,13 @@ pub(crate) const PACKER: Table = table(
             "{type: shell, inline: [journalctl]}",
             "What is done in the guest when a provisioner has failed, before the build ends",
         ),
-        Key::own("post-processors", Form::Empty, "[]", POST_PROCESSORS),
-        Key::own("postprocessors", Form::Empty, "[]", POST_PROCESSORS),
+        Key::own("post-processors", POST_PROCESSORS, "[]", ABOUT_POST_PROCESSORS),
+        Key::own("postprocessors", POST_PROCESSORS, "[]", ABOUT_POST_PROCESSORS),
     ])],
 );
 
-const POST_PROCESSORS: &str = "None is supported: an image is compressed, and its manifest has checksums anyway";
+const ABOUT_POST_PROCESSORS: &str =
+    "What is made of the finished image; a list in the list is a chain, in which each begins with what the one before made";
 
 pub(crate) const SEAL: Table = table(
     "seal",

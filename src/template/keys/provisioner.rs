@@ -88,7 +88,7 @@ const COMMON: Group = Group {
     ],
 };
 
-const ONE_BUILD: &str = "a template has one build, and all its builders make the same disk";
+pub(super) const ONE_BUILD: &str = "a template has one build, and all its builders make the same disk";
 const OWN_TEMPLATE: &str = "put the step into a template of its own that extends this one";
 
 const SHELL_KEYS: Group = Group {
