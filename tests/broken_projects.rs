@@ -543,12 +543,10 @@ fn file_provisioners_of_wrong_form() {
 
 #[test]
 fn post_processors() {
-    let manifest = "packer:\n  post-processors:\n    - type: compress\n    - checksum\n    - - {type: manifest}\n      - {}\n  postprocessors: x\n";
-    let hint = "(remove it: the image is compressed and its manifest has checksums anyway)";
+    let manifest = "packer:\n  post-processors:\n    - type: compres\n    - docker-tag\n    - - {type: manifest}\n      - {}\n  postprocessors: x\n";
     Broken::project(&[(APPS, manifest)]).says(&[
-        &format!("templates/apps/manifest.yml:3:7: post-processor `compress` is not supported yet {hint}"),
-        &format!("templates/apps/manifest.yml:4:7: post-processor `checksum` is not supported yet {hint}"),
-        &format!("templates/apps/manifest.yml:5:9: post-processor `manifest` is not supported yet {hint}"),
+        "templates/apps/manifest.yml:3:13: unknown post-processor `compres` (did you mean `compress`?)",
+        "templates/apps/manifest.yml:4:7: visabuild has no post-processor `docker-tag` (`docker tag` after `visabuild build`)",
         "templates/apps/manifest.yml:6:9: `type` is missing",
         "templates/apps/manifest.yml:7:19: expected a list, found a string",
     ]);

@@ -311,6 +311,42 @@ fn options_of_steps_are_those_that_visabuild_has() {
 }
 
 #[test]
+fn post_processors_stay_in_their_order_and_chains() {
+    let json = "{\"builders\": [{\"type\": \"qemu\", \"name\": \"a\", \"iso_url\": \"http://h/x.iso\", \"iso_checksum\": \"none\", \
+                \"ssh_username\": \"root\"}],\n\"post-processors\": [\"checksum\", [{\"type\": \"compress\", \"output\": \
+                \"{{.BuildName}}.tar.gz\", \"compression_level\": 9}, {\"type\": \"artifice\", \"files\": [\"x\"], \
+                \"only\": [\"b\"]}, {\"type\": \"manifest\", \"custom_data\": {\"by\": \"{{build_name}}\"}}], \
+                {\"type\": \"shell-local\", \"inline\": [\"echo done\"], \"environment_vars\": [\"A=b\"]}]}";
+    let written = accepted("a.json", json, &[]);
+    let wanted = "  post-processors:\n    - type: checksum\n    -\n      - type: compress\n        output: \"{{ .BuildName }}.tar.gz\"\n        \
+                  compression_level: 9\n      - type: manifest\n        custom_data:\n          by: a\n    - type: shell-local\n      \
+                  inline: [\"echo done\"]\n      environment_vars: [\"A=b\"]\n";
+    has(&written, &[wanted]);
+    let hcl = format!("{SOURCE}}}\n").replacen(
+        "}\n",
+        "  post-processor \"checksum\" {\n    checksum_types = [\"sha256\"]\n    keep_input_artifact = true\n  }\n  \
+         post-processors {\n    post-processor \"artifice\" {\n      files = [\"x\"]\n    }\n    # To whom it may concern.\n    \
+         post-processor \"compress\" {\n      format = \"zip\"\n    }\n  }\n}\n",
+        1,
+    );
+    let written = accepted("a.pkr.hcl", &hcl, &[]);
+    let wanted = "    - type: checksum\n      checksum_types: [sha256]\n      keep_input_artifact: true\n    -\n      - type: artifice\n        \
+                  files: [x]\n      # To whom it may concern.\n      - type: compress\n        format: zip\n";
+    has(&written, &[wanted]);
+    let vagrant = hcl.replace("\"artifice\"", "\"vagrant\"").replace("\"zip\"", "\"rar\"");
+    has(&refused("a.pkr.hcl", &vagrant, &[]), &["unknown format `rar`"]);
+    let vagrant = vagrant.replace("\"rar\"", "\"zip\"");
+    has(
+        &refused("a.pkr.hcl", &vagrant, &[]),
+        &[
+            "post-processor `vagrant`\n  hint: a box is a tar of the image with its metadata: `vagrant package` makes one",
+        ],
+    );
+    let outside = hcl.replace("format = \"zip\"", "output = \"../x.zip\"");
+    has(&refused("a.pkr.hcl", &outside, &[]), &["`../x.zip` is outside of builds/a/"]);
+}
+
+#[test]
 fn commands_that_are_printed_can_be_run() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("a.pkr.hcl"), format!("{SOURCE}}}\n")).unwrap();

@@ -81,7 +81,7 @@ fn manifests_that_visabuild_takes_are_valid() {
         "packer: {builders: [{type: bootstrap, suite: 13, packages: []}]}",
         "packer: {provisioners: [{type: shell, inline: [1, true, a], script: , env: {A: }, cache: {key: x}}]}",
         "packer: {provisioners: [{type: file, content: 1, destination: /x, mode: 0644, cache: daily, timeout: 0}]}",
-        "packer: {provisioners: &all [{type: shell, inline: [a]}], post-processors: []}\nseal: {provisioners: *all}",
+        "packer: {provisioners: &all [{type: shell, inline: [a]}], post-processors: [checksum, [{type: compress, compression_level: 9}, manifest], {type: \"{{ x }}\", y: 1}]}\nseal: {provisioners: *all}",
         "alternatives: {method: {debian: , source: {urls: [x], end_of_life: yes}}}",
     ] {
         assert_eq!(problems(&manifest, text), Vec::<String>::new(), "{text}");
@@ -141,7 +141,9 @@ fn broken_files_are_invalid() {
                 "packer: {provisioners: [{type: file, content: a}]}",
                 "packer: {provisioners: [{type: file, content: a, destination: /x, mode: u+x}]}",
                 "packer: {provisioners: [{type: file, content: a, destination: /x, direction: download}]}",
-                "packer: {post-processors: [{type: compress}]}",
+                "packer: {post-processors: [{type: vagrant}]}",
+                "packer: {post-processors: [{type: convert}]}",
+                "packer: {post-processors: [[{type: checksum, checksum_types: [sha3]}]]}",
                 "seal: {ca_certificates: true}",
                 "alternatives: {method: {}}",
                 "alternatives: {method: {source: {url: x}}}",

@@ -18,7 +18,10 @@ pub fn check(data: &[u8]) {
             assert!(!faults.is_empty());
             for fault in faults {
                 let length = strings.get(fault.string).map(|string| string.chars().count());
-                assert!(length.is_some_and(|length| (1..=length + 1).contains(&fault.column)), "{fault} of {strings:?}");
+                assert!(
+                    length.is_some_and(|length| (1..=length + 1).contains(&fault.column)),
+                    "{fault} of {strings:?}"
+                );
             }
         }
     }

@@ -159,7 +159,7 @@ async fn build(
     };
     let root = std::path::absolute(&prepared.root).unwrap_or_else(|_| prepared.root.clone());
     let (force, id, cancel) = (args.force, Uuid::new_v4(), signals.cancel());
-    let run = post_process::Run { root: &root, force, id, events: &events, cancel };
+    let run = post_process::Run { root: &root, work: work.path(), force, id, events: &events, cancel };
     let made = post_process::run(&prepared.plan, &output, &run).await?;
     if !args.project.json {
         print(&summary(&artifacts, &made));

@@ -43,8 +43,8 @@ pub(super) struct Build {
     pub(super) source: Block,
     /// In their order, and the `error-cleanup-provisioner` among them.
     pub(super) provisioners: Vec<Block>,
-    /// Post-processors.
-    pub(super) others: Vec<Block>,
+    /// In chains.
+    pub(super) post_processors: Vec<Vec<Block>>,
 }
 
 /// A builder, provisioner or post-processor.

@@ -251,16 +251,19 @@ impl Reader<'_> {
             // The fields again, now that the build's name is known.
             let Some(again) = self.block("builder", node, Some(&name)) else { continue };
             source.fields = again.fields.into_iter().filter(|field| field.name != "name").collect();
-            let mut blocks = |key: &str, role| {
-                let nodes = get(key).map(flat).unwrap_or_default();
+            let mut blocks = |nodes: Vec<&Node>, role| -> Vec<Block> {
                 let blocks = nodes.into_iter().filter_map(|node| self.block(role, node, Some(&name)));
                 blocks.filter_map(|block| block.for_build([&name, &name])).collect()
             };
-            let mut provisioners: Vec<Block> = blocks("provisioners", "provisioner");
-            provisioners.extend(blocks("error-cleanup-provisioner", CLEANUP));
-            let others = blocks("post-processors", "post-processor");
+            let mut provisioners = blocks(get("provisioners").map(flat).unwrap_or_default(), "provisioner");
+            provisioners.extend(blocks(get("error-cleanup-provisioner").map(flat).unwrap_or_default(), CLEANUP));
+            let chains = get("post-processors").into_iter().flat_map(list).map(|item| match item.content {
+                Content::List(_) => flat(item),
+                _ => vec![item],
+            });
+            let post_processors = chains.map(|chain| blocks(chain, "post-processor")).collect();
             let description = get("description").and_then(scalar).map(Value::from);
-            builds.push(Build { full_name: name.clone(), name, description, source, provisioners, others });
+            builds.push(Build { full_name: name.clone(), name, description, source, provisioners, post_processors });
         }
         builds
     }

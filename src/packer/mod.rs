@@ -15,7 +15,7 @@ use self::project::Draft;
 use self::steps::CLEANUP;
 use self::value::Value;
 use crate::error::{Error, Kind, Location, Problem, Result};
-use crate::template::keys::provisioner::KINDS;
+use crate::template::keys::{post_processor, provisioner};
 
 mod budget;
 mod clock;
@@ -93,7 +93,8 @@ impl Given {
 fn is_read(role: &str, kind: &str) -> bool {
     match role {
         "builder" => kind == "qemu",
-        "provisioner" | CLEANUP => KINDS.iter().any(|(known, _)| *known == kind),
+        "provisioner" | CLEANUP => provisioner::KINDS.iter().any(|(known, _)| *known == kind),
+        "post-processor" => post_processor::names().contains(&kind),
         _ => false,
     }
 }

@@ -210,7 +210,12 @@ fn manifest(build: &Build, name: &str, files: &mut Files, findings: &mut Finding
     let provisioners = if has_steps { provisioners } else { Vec::new() };
     packer.push(Entry { comments: above, ..Entry::new("provisioners", Yaml::List(provisioners)) });
     packer.extend(steps::cleanup(build, name, files, findings));
-    packer.extend(steps::others(build, findings));
+    let after = steps::post_processors(build, name, files, findings);
+    if after.iter().any(|entry| entry.value.is_some()) {
+        packer.push(Entry::new("post-processors", Yaml::List(after)));
+    } else {
+        packer.extend(after);
+    }
     let mut writer = Writer::default();
     let place = &build.source.place;
     writer.comments(&[format!("{} of {}, line {}.", build.full_name, file_name(place), place.line)], 0);

@@ -1,4 +1,4 @@
-//! Packer's provisioners and post-processors as visabuild's.
+//! Packer's provisioners and post-processors as visabuild's: options by their tables.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,24 +8,20 @@ use super::files::{Files, Use};
 use super::value::{Text, Value};
 use super::yaml_text::{Entry, Yaml};
 use crate::plan::beside_playbook;
+use crate::template::keys::post_processor;
 use crate::template::keys::provisioner::{FILE, KINDS};
 use crate::template::keys::{Effect, Table};
+use crate::template::post_processor::UNSUPPORTED;
 
-/// What stands for provisioners and post-processors that visabuild has not.
-const INSTEAD: [(&str, &str); 13] = [
+/// What stands for provisioners that visabuild has not.
+const INSTEAD: [(&str, &str); 7] = [
     ("ansible-local", "`ansible`, which plays from the build host"),
-    ("shell-local", "run it before or after `visabuild build`: a build runs nothing on the host"),
     ("sleep", "`pause_before` of the next step"),
     ("powershell", "visabuild builds no Windows guests"),
     ("windows-shell", "visabuild builds no Windows guests"),
     ("windows-restart", "visabuild builds no Windows guests"),
     ("goss", "`visabuild verify` proves an image, with checks of its own"),
     ("inspec", "`visabuild verify` proves an image, with checks of its own"),
-    ("checksum", "the image's manifest.json has SHA-256 and SHA-512"),
-    ("compress", "the image is a compressed qcow2 anyway"),
-    ("manifest", "builds/TEMPLATE/TEMPLATE.manifest.json is written anyway, in visabuild's own form"),
-    ("artifice", "the results are always the files of builds/TEMPLATE/"),
-    ("openstack", "`visabuild upload` publishes images"),
 ];
 
 /// The role of what runs when a provisioner has failed.
@@ -60,15 +56,28 @@ fn provisioner(block: &Block, template: &str, files: &mut Files, findings: &mut 
     }
 }
 
-/// What else the build does: comments only.
-pub(super) fn others(build: &Build, findings: &mut Findings) -> Vec<Entry> {
-    build.others.iter().map(|block| without(block, findings)).collect()
+/// The post-processors of a build, as items of `post-processors`: chains stay chains.
+pub(super) fn post_processors(build: &Build, template: &str, files: &mut Files, findings: &mut Findings) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for chain in &build.post_processors {
+        let mut items: Vec<Entry> = Vec::new();
+        for block in chain {
+            items.push(match post_processor::KINDS.iter().find(|(kind, _)| *kind == block.kind) {
+                Some((_, table)) => step(block, table, template, files, findings),
+                None => without(block, findings),
+            });
+        }
+        let is_chain = items.iter().filter(|item| item.value.is_some()).count() > 1;
+        if is_chain { entries.push(Entry::item(Yaml::List(items))) } else { entries.extend(items) }
+    }
+    entries
 }
 
 /// The comment for a block that has no counterpart.
 fn without(block: &Block, findings: &mut Findings) -> Entry {
     let Block { role, kind, place, .. } = block;
-    let known = INSTEAD.iter().find(|(known, _)| known == kind).map(|(_, instead)| *instead);
+    let known: &[(&str, &str)] = if *role == "post-processor" { &UNSUPPORTED } else { &INSTEAD };
+    let known = known.iter().find(|(known, _)| known == kind).map(|(_, instead)| *instead);
     let otherwise = match *role {
         "post-processor" => "do it with the files of builds/TEMPLATE/ after `visabuild build`",
         _ => "write a `shell` step that does it",
@@ -123,7 +132,7 @@ fn step(block: &Block, table: &Table, template: &str, files: &mut Files, finding
             }
             ("scripts" | "sources", Value::List(items)) => Value::List(items.iter().map(take).collect()),
             // Packer takes a string for a list of one.
-            ("inline", Value::Text(text)) => Value::List(vec![Value::Text(text.clone())]),
+            ("inline" | "checksum_types" | "files", Value::Text(text)) => Value::List(vec![Value::Text(text.clone())]),
             (_, other) => other.clone(),
         };
         let entry = Entry::new(name, Yaml::from(&value));
@@ -153,6 +162,6 @@ fn left_out(block: &Block, field: &Field, effect: Option<&Effect>, findings: &mu
         Some(Effect::Refused(refusal)) => refusal.instead,
         _ => "",
     };
-    let what = format!("`{}` of provisioner `{}`", field.name, block.kind);
+    let what = format!("`{}` of {} `{}`", field.name, block.role, block.kind);
     Some(Entry::comment(findings.unsupported(&field.place, what, instead)))
 }

@@ -109,7 +109,8 @@ fn explain_for(
             }
             None => None,
         };
-        let post_processors = post_process::look_up(stage, &results.output, !matches!(state.image, ImageState::Miss { .. }));
+        let post_processors =
+            post_process::look_up(stage, &results.output, !matches!(state.image, ImageState::Miss { .. }));
         let explained = one(stage, (state, &states), old.as_ref().zip(difference), &times(results, stage));
         Ok(Explanation { post_processors, ..explained })
     });

@@ -11,6 +11,7 @@ use walkdir::WalkDir;
 
 use super::fingerprint::hex;
 use crate::error::{Error, Result};
+use crate::template::post_processor::{PostProcessor, Processing};
 use crate::template::{Action, AnswerFile, FileCopy, FileSource, HostPath, Installer, Provisioner, ShellSource};
 
 pub use ansible::beside as beside_playbook;
@@ -71,6 +72,18 @@ pub(super) fn is_missing(provisioner: &Provisioner) -> bool {
         }
         _ => false,
     }
+}
+
+/// The files that `post_processor` reads.
+///
+/// # Errors
+/// One cannot be read.
+pub fn of_post_processor(post_processor: &PostProcessor) -> Result<Vec<InputFile>> {
+    let Processing::ShellLocal(local) = &post_processor.processing else { return Ok(Vec::new()) };
+    of_script(&local.source).map_err(|error| {
+        let PostProcessor { label, location, .. } = post_processor;
+        Error::usage(format!("{location}: cannot read what `{label}` needs")).because(error)
+    })
 }
 
 fn of_script(source: &ShellSource) -> io::Result<Vec<InputFile>> {

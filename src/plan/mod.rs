@@ -386,7 +386,7 @@ impl Stage {
             seal,
             error_cleanup: template.error_cleanup.clone(),
             verification: template.verification.clone(),
-            post_processors: post_steps(template),
+            post_processors: post_steps(template)?,
             machine: template.builder.machine().clone(),
             never_kept,
             scripts,
@@ -418,17 +418,19 @@ pub struct PostStep {
     /// The post-processor.
     #[serde(flatten)]
     pub post_processor: PostProcessor,
+    /// The host's files that it reads.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<InputFile>,
     /// What it does to what it is given: what it is called does not count.
     pub fingerprint: Fingerprint,
 }
 
-fn post_steps(template: &Template) -> Vec<Vec<PostStep>> {
-    let step = |one: &PostProcessor| PostStep {
-        fingerprint: Fingerprint::of(
-            "post-processor",
-            &(VERSION, &template.name, &one.processing, one.keep_input_artifact),
-        ),
-        post_processor: one.clone(),
+fn post_steps(template: &Template) -> Result<Vec<Vec<PostStep>>> {
+    let step = |one: &PostProcessor| {
+        let files = inputs::of_post_processor(one)?;
+        let said = (VERSION, &template.name, &one.processing, one.keep_input_artifact, &files);
+        let fingerprint = Fingerprint::of("post-processor", &said);
+        Ok(PostStep { post_processor: one.clone(), files, fingerprint })
     };
     template.post_processors.iter().map(|chain| chain.iter().map(step).collect()).collect()
 }

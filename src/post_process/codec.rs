@@ -74,7 +74,9 @@ impl<W: Write> Encoder<W> {
     /// # Errors
     /// What was written to cannot take it.
     pub(super) fn finish(mut self) -> io::Result<W> {
-        self.send(true)?;
+        if self.compression != Compression::None {
+            self.send(true)?;
+        }
         while self.take()? {}
         match self.compression {
             Compression::Gzip => {

@@ -34,6 +34,7 @@ mod convert;
 mod manifest;
 mod new_file;
 mod record;
+mod shell_local;
 
 /// A finished image in its folder of the results.
 #[derive(Debug, Clone)]
@@ -59,7 +60,8 @@ impl Image {
         let path = image_path(output, template);
         let manifest = path.with_file_name(format!("{template}.manifest.json"));
         let read = || format!("cannot read {}", manifest.display());
-        let json: Value = serde_json::from_slice(&fs::read(&manifest).context(Kind::Build, read)?).context(Kind::Build, read)?;
+        let json: Value =
+            serde_json::from_slice(&fs::read(&manifest).context(Kind::Build, read)?).context(Kind::Build, read)?;
         let sha256 = json["image"]["sha256"].as_str().map(str::to_owned);
         let sha256 = sha256.ok_or_else(|| Error::build(format!("{} has no checksum", manifest.display())))?;
         Ok(Self { template: template.to_owned(), folder: output.join(template), path, manifest, sha256 })
@@ -76,6 +78,8 @@ impl Image {
 pub struct Run<'a> {
     /// The project's folder, absolute.
     pub root: &'a Path,
+    /// Folder for what is of use while it runs only.
+    pub work: &'a Path,
     /// Do everything again.
     pub force: bool,
     /// Names the run in lists of Packer's form.
@@ -241,7 +245,9 @@ impl Point {
 fn done(image: &Image, chains: &[Vec<PostStep>], at: usize, record: &Record) -> (Vec<Point>, usize) {
     let chain = &chains[at];
     // Chains that begin alike are done each by itself.
-    let same = |other: &&Vec<PostStep>| other.first().map(|step| &step.fingerprint) == chain.first().map(|step| &step.fingerprint);
+    let same = |other: &&Vec<PostStep>| {
+        other.first().map(|step| &step.fingerprint) == chain.first().map(|step| &step.fingerprint)
+    };
     let number = chains[..at].iter().filter(same).count();
     let artifact = Artifact { files: vec![image.path.clone()], is_image: true };
     let key = Fingerprint::of("post-processed image", &(&image.sha256, number));
@@ -355,6 +361,7 @@ async fn step(given: &Given<'_>, processing: &Processing) -> Result<Outcome> {
         Processing::Compress(compress) => compress::run(given, compress).await,
         Processing::Manifest(manifest) => manifest::run(given, manifest).await,
         Processing::Artifice(artifice) => artifice::run(given, artifice),
+        Processing::ShellLocal(local) => shell_local::run(given, local).await,
         Processing::Convert(convert) => convert::run(given, convert).await,
     }
 }

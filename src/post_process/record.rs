@@ -90,9 +90,8 @@ impl Stamp {
     /// The file at `path` as it is.
     pub(super) fn of(image: &Image, path: &Path) -> Self {
         let metadata = fs::metadata(path).ok();
-        let time = |metadata: &fs::Metadata| {
-            i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
-        };
+        let time =
+            |metadata: &fs::Metadata| i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
         Self {
             name: name(image, path),
             size: metadata.as_ref().map(fs::Metadata::len),

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::keys::builder::INSTALLER;
+use super::keys::post_processor::KINDS as AFTER;
 use super::keys::provisioner::KINDS;
 use super::keys::{Effect, Group, Key, Refusal};
 
@@ -11,11 +12,11 @@ const BEGINNING: &str = "\
 
 <!-- Written from src/template/keys: `VISABUILD_WRITE_DOCS=1 cargo test --lib the_page_of_options` -->
 
-What becomes of each option of Packer's qemu builder, its communicators, and its provisioners. A table in visabuild is what the resolver knows keys by and what this page is written from; a test puts each option through the
-resolver. A refused option is an error with its place, the reason and what does the same. Keys that neither Packer nor
-visabuild has are errors with the nearest name. Other provisioners, and post-processors, are refused: an image is
-compressed, and its manifest has checksums anyway. Options with which a system is installed are for templates without a
-parent; [machines](machines.md) and [installers](installer.md) tell more of what works.
+What becomes of each option of Packer's qemu builder, its communicators, its provisioners and its post-processors. A
+table in visabuild is what the resolver knows keys by and what this page is written from; a test puts each option through
+the resolver. A refused option is an error with its place, the reason and what does the same. Keys that neither Packer nor
+visabuild has are errors with the nearest name. Options with which a system is installed are for templates without a
+parent; [machines](machines.md), [installers](installer.md) and [post-processors](post-processors.md) tell more of what works.
 ";
 
 /// The page, in Markdown.
@@ -23,6 +24,7 @@ pub fn options_page() -> String {
     let mut page = BEGINNING.to_owned();
     let groups: Vec<&Group> = std::iter::once(&INSTALLER)
         .chain(KINDS.map(|(_, table)| table))
+        .chain(AFTER.map(|(_, table)| table))
         .flat_map(|table| table.groups)
         .copied()
         .collect();

@@ -9,6 +9,8 @@ use super::fields::{Fields, Reader, items, scalar};
 use super::keys::Table;
 use super::keys::post_processor::{KINDS, names};
 use super::nearest::suggestion;
+use super::paths::Search;
+use super::provisioner::shell_local::{self, ShellLocal};
 use super::scalar as parse;
 use super::yaml::{Content, Node};
 use crate::error::{Location, Problem};
@@ -71,6 +73,8 @@ pub enum Processing {
     Manifest(Manifest),
     /// Names the files that the artifact is from here on.
     Artifice(Artifice),
+    /// Runs commands or scripts on the build host.
+    ShellLocal(ShellLocal),
     /// Makes the image in another format.
     Convert(Convert),
 }
@@ -83,6 +87,7 @@ impl Processing {
             Self::Compress(_) => "compress",
             Self::Manifest(_) => "manifest",
             Self::Artifice(_) => "artifice",
+            Self::ShellLocal(_) => "shell-local",
             Self::Convert(_) => "convert",
         }
     }
@@ -93,7 +98,7 @@ impl Processing {
             Self::Checksum(checksum) => checksum.outputs(),
             Self::Compress(compress) => vec![&compress.output],
             Self::Manifest(manifest) => vec![&manifest.output],
-            Self::Artifice(_) => Vec::new(),
+            Self::Artifice(_) | Self::ShellLocal(_) => Vec::new(),
             Self::Convert(convert) => vec![&convert.output],
         }
     }
@@ -123,18 +128,18 @@ pub(crate) const UNSUPPORTED: [(&str, &str); 9] = [
 ];
 
 /// Reads a list of post-processors and chains of them; faulty ones are reported and left out.
-pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Chain> {
+pub(super) fn read(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Vec<Chain> {
     let items = items(node, reader.problems).unwrap_or_default();
     let chains = items.iter().map(|item| match &item.content {
-        Content::List(chain) => chain.iter().filter_map(|item| one(reader, item)).collect(),
-        _ => one(reader, item).into_iter().collect::<Chain>(),
+        Content::List(chain) => chain.iter().filter_map(|item| one(reader, item, search)).collect(),
+        _ => one(reader, item, search).into_iter().collect::<Chain>(),
     });
     let chains: Vec<Chain> = chains.filter(|chain| !chain.is_empty()).collect();
     chains.iter().for_each(|chain| several_files(reader, chain));
     chains
 }
 
-fn one(reader: &mut Reader<'_>, node: &Node) -> Option<PostProcessor> {
+fn one(reader: &mut Reader<'_>, node: &Node, search: &Search) -> Option<PostProcessor> {
     // A type alone.
     if !matches!(node.content, Content::Map(_)) {
         scalar(node, reader.problems)?;
@@ -143,38 +148,49 @@ fn one(reader: &mut Reader<'_>, node: &Node) -> Option<PostProcessor> {
         let mut empty = node.place();
         empty.content = Content::Map(Vec::new());
         let fields = Fields::of(&empty, reader.problems)?;
-        return typed(reader, fields, node, &kind, table);
+        return typed(reader, fields, &kind, (Own { node, table }, search));
     }
     let mut fields = Fields::of(node, reader.problems)?;
     let type_node = fields.required("type", reader.problems)?;
     let kind = reader.public(type_node)?;
     let table = table(reader, type_node, &kind)?;
-    typed(reader, fields, node, &kind, table)
+    typed(reader, fields, &kind, (Own { node, table }, search))
 }
 
 fn typed(
     reader: &mut Reader<'_>,
     mut fields: Fields<'_>,
-    node: &Node,
     kind: &str,
-    table: &'static Table,
+    (own, search): (Own<'_>, &Search),
 ) -> Option<PostProcessor> {
-    let settled = reader.settle(&mut fields, table);
+    let settled = reader.settle(&mut fields, own.table);
     let (name, keep) = (fields.get("name"), fields.get("keep_input_artifact"));
     let name = reader.optional(name, Reader::public);
     let keep = reader.optional(keep, |reader, node| reader.parse(node, parse::boolean));
-    let own = Own { node, table };
+    let mut label = kind.to_owned();
     let processing = match kind {
         "checksum" => checksum::read(reader, fields, own).map(Processing::Checksum),
         "compress" => compress::read(reader, fields, own).map(Processing::Compress),
         "manifest" => manifest::read(reader, fields, own).map(Processing::Manifest),
         "artifice" => artifice::read(reader, fields, own).map(Processing::Artifice),
+        "shell-local" => {
+            let read = shell_local::read(reader, fields, search, own.table);
+            read.map(|(text, local)| {
+                label = text;
+                Processing::ShellLocal(local)
+            })
+        }
         _ => convert::read(reader, fields, own).map(Processing::Convert),
     };
     settled?;
-    let label = name?.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| kind.to_owned());
+    let label = name?.filter(|name| !name.trim().is_empty()).unwrap_or(label);
     let keep_input_artifact = keep?.unwrap_or_default();
-    Some(PostProcessor { label, processing: processing?, keep_input_artifact, location: node.location() })
+    let processing = processing?;
+    // What is for other systems is no part of the plan.
+    if matches!(&processing, Processing::ShellLocal(local) if !local.is_for_this_host()) {
+        return None;
+    }
+    Some(PostProcessor { label, processing, keep_input_artifact, location: own.node.location() })
 }
 
 /// The mapping of a post-processor that is being read, and the table of its keys.
@@ -217,7 +233,7 @@ fn several_files(reader: &mut Reader<'_>, chain: &[PostProcessor]) {
                 }
                 count = 1;
             }
-            Processing::Manifest(_) => {}
+            Processing::Manifest(_) | Processing::ShellLocal(_) => {}
             Processing::Artifice(artifice) => count = artifice.files.len(),
             Processing::Convert(_) => count = 1,
         }

@@ -253,7 +253,7 @@ impl<'a> Resolver<'a> {
             sections.provisioners.map(|node| provisioner::read(reader, node, &search)).unwrap_or_default();
         let error_cleanup = sections.error_cleanup.and_then(|node| provisioner::cleanup(reader, node, &search));
         let post_processors = sections.post_processors.into_iter().flatten();
-        let post_processors = post_processors.flat_map(|node| post_processor::read(reader, node)).collect();
+        let post_processors = post_processors.flat_map(|node| post_processor::read(reader, node, &search)).collect();
         for package in &template.packages {
             if let Some(File::Read(node)) = self.project.packages.get(&package.name) {
                 let search = Search::package(&self.project.root, &package.name, &template.name);

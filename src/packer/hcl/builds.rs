@@ -134,7 +134,7 @@ impl<'a, 'f> Builds<'a, 'f> {
                 }
             }
             let names = [own.clone(), format!("{kind}.{own}")];
-            let (provisioners, others) = self.steps(&found, [&names[0], &names[1]]);
+            let Steps { provisioners, post_processors } = self.steps(&found, [&names[0], &names[1]]);
             let name = if builds.iter().any(|build| build.name == own) {
                 build_name.clone().map_or(own.clone(), |build| format!("{build}-{own}"))
             } else {
@@ -147,7 +147,7 @@ impl<'a, 'f> Builds<'a, 'f> {
                 description: description.clone(),
                 source: builder,
                 provisioners,
-                others,
+                post_processors,
             });
         }
         self.globals.source.replace(None);
@@ -161,17 +161,18 @@ impl<'a, 'f> Builds<'a, 'f> {
     }
 
     /// Provisioners, also for failures, and what else is done, of one build.
-    fn steps(&mut self, found: &[Found<'a>], names: [&str; 2]) -> (Vec<Block>, Vec<Block>) {
-        let (mut provisioners, mut others) = (Vec::new(), Vec::new());
+    fn steps(&mut self, found: &[Found<'a>], names: [&str; 2]) -> Steps {
+        let mut steps = Steps::default();
+        let Steps { provisioners, post_processors } = &mut steps;
         for one in found {
             match one.name.as_str() {
                 "provisioner" => provisioners.extend(self.step("provisioner", one, names)),
                 "error-cleanup-provisioner" => provisioners.extend(self.step("error-cleanup-provisioner", one, names)),
-                "post-processor" => others.extend(self.step("post-processor", one, names)),
+                "post-processor" => post_processors.push(self.step("post-processor", one, names).into_iter().collect()),
                 "post-processors" => {
-                    for inner in self.blocks(one.body, &one.evaluator) {
-                        others.extend(self.step("post-processor", &inner, names));
-                    }
+                    let inner = self.blocks(one.body, &one.evaluator);
+                    let chain = inner.iter().filter_map(|inner| self.step("post-processor", inner, names));
+                    post_processors.push(chain.collect());
                 }
                 "source" => {}
                 other => {
@@ -180,7 +181,7 @@ impl<'a, 'f> Builds<'a, 'f> {
                 }
             }
         }
-        (provisioners, others)
+        steps
     }
 
     fn step(&mut self, role: &'static str, one: &Found<'a>, names: [&str; 2]) -> Option<Block> {
@@ -295,6 +296,14 @@ impl<'a, 'f> Builds<'a, 'f> {
         }
         found
     }
+}
+
+/// What is done in a build.
+#[derive(Debug, Default)]
+struct Steps {
+    provisioners: Vec<Block>,
+    /// In chains.
+    post_processors: Vec<Vec<Block>>,
 }
 
 /// How a value came to be that no longer names the variables it is made of.

@@ -1,5 +1,6 @@
 //! Keys of post-processors.
 
+use super::provisioner::SHELL_LOCAL_KEYS;
 use super::{Form, Group, Key, Map, Table};
 use crate::template::post_processor::{Algorithm, DiskFormat, Format};
 
@@ -7,16 +8,18 @@ const TEXT: Form = Form::Text;
 const BOOLEAN: Form = Form::Boolean;
 
 /// The post-processors, by the type that a manifest names.
-pub(crate) const KINDS: [(&str, &Table); 5] = [
+pub(crate) const KINDS: [(&str, &Table); 6] = [
     ("checksum", &CHECKSUM),
     ("compress", &COMPRESS),
     ("manifest", &MANIFEST),
     ("artifice", &ARTIFICE),
+    ("shell-local", &SHELL_LOCAL),
     ("convert", &CONVERT),
 ];
 
 /// The value of `post-processors`.
-pub(crate) const POST_PROCESSORS: Form = Form::List(&Form::Either(&[ONE, TYPE, Form::List(&Form::Either(&[ONE, TYPE]))]));
+pub(crate) const POST_PROCESSORS: Form =
+    Form::List(&Form::Either(&[ONE, TYPE, Form::List(&Form::Either(&[ONE, TYPE]))]));
 const ONE: Form = Form::ByType(&KINDS);
 const TYPE: Form = Form::OneOf(names);
 
@@ -44,6 +47,14 @@ pub(crate) const MANIFEST: Table =
 /// The `artifice` post-processor.
 pub(crate) const ARTIFICE: Table =
     table("artifice", "Names the files that the rest of the chain is about", &[&COMMON, &ARTIFICE_KEYS]);
+
+/// The `shell-local` post-processor.
+pub(crate) const SHELL_LOCAL: Table = Table {
+    name: "shell-local-after",
+    about: "Runs commands or scripts on the build host, with the artifact's files in `VISABUILD_ARTIFACT_FILES`",
+    groups: &[&COMMON, &SHELL_LOCAL_KEYS],
+    one_of: &["command", "inline", "script", "scripts"],
+};
 
 /// The `convert` post-processor.
 pub(crate) const CONVERT: Table =
@@ -139,7 +150,7 @@ const ARTIFICE_KEYS: Group = Group {
 };
 
 const CONVERT_KEYS: Group = Group {
-    whose: "visabuild's convert post-processor",
+    whose: "",
     keys: &[
         Key::own(
             "format",

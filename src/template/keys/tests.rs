@@ -7,7 +7,7 @@ use serde_yaml::{Mapping, Value};
 use super::builder::{BOOTSTRAP, CHILD, INSTALLER};
 use super::project::{CACHE_KEY, CHOICE, CONFIG, DECLARATION, ENVIRONMENT, MANIFEST, PACKAGE, PACKER, SEAL, VERIFY};
 use super::provisioner::{ANSIBLE, BREAKPOINT, FILE, KINDS, SHELL, SHELL_LOCAL};
-use super::{Effect, Group, Key, Refusal, Table};
+use super::{Effect, Group, Key, Refusal, Table, post_processor};
 use crate::template::schema::{Document, schema};
 use crate::template::{Inputs, load, options::options_page, resolve};
 
@@ -26,11 +26,15 @@ struct Place {
 const BASE: &str = "templates/base/manifest.yml";
 const APPS: &str = "templates/apps/manifest.yml";
 
+fn post(text: String) -> Vec<(&'static str, String)> {
+    apps(format!("packer: {{post-processors: [{text}]}}"))
+}
+
 fn apps(text: String) -> Vec<(&'static str, String)> {
     vec![(APPS, text)]
 }
 
-const PLACES: [Place; 18] = [
+const PLACES: [Place; 24] = [
     Place { table: &CONFIG, around: "templates: {base: }", files: |text| vec![("config.yml", text)] },
     Place {
         table: &DECLARATION,
@@ -94,6 +98,12 @@ const PLACES: [Place; 18] = [
         around: "type: shell-local, inline: [a]",
         files: |text| apps(format!("packer: {{provisioners: [{text}]}}")),
     },
+    Place { table: &post_processor::CHECKSUM, around: "type: checksum", files: post },
+    Place { table: &post_processor::COMPRESS, around: "type: compress", files: post },
+    Place { table: &post_processor::MANIFEST, around: "type: manifest", files: post },
+    Place { table: &post_processor::ARTIFICE, around: "type: artifice, files: [a]", files: post },
+    Place { table: &post_processor::SHELL_LOCAL, around: "type: shell-local, inline: [a]", files: post },
+    Place { table: &post_processor::CONVERT, around: "type: convert, format: raw", files: post },
 ];
 
 /// Keys of which each stands for the others.
@@ -208,7 +218,8 @@ fn a_schema_is_never_stricter_than_the_resolver() {
 
 #[test]
 fn every_option_of_packers_is_told_once_and_well() {
-    for table in std::iter::once(&INSTALLER).chain(KINDS.map(|(_, table)| table)) {
+    let after = post_processor::KINDS.map(|(_, table)| table);
+    for table in std::iter::once(&INSTALLER).chain(KINDS.map(|(_, table)| table)).chain(after) {
         let names: Vec<_> = table.keys().map(|(_, key)| key.name).collect();
         let again = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
         assert_eq!(again, None, "{}", table.name);
@@ -233,7 +244,11 @@ fn no_option_of_packers_is_missing() {
     for line in DOCUMENTED.lines().filter(|line| !line.is_empty()) {
         match line.strip_prefix("# ") {
             Some("builder") => table = Some(&INSTALLER),
-            Some(kind) => table = KINDS.iter().find(|(name, _)| *name == kind).map(|(_, table)| *table),
+            Some("shell-local after") => table = Some(&post_processor::SHELL_LOCAL),
+            Some(kind) => {
+                let all = KINDS.iter().chain(&post_processor::KINDS);
+                table = all.into_iter().find(|(name, _)| *name == kind).map(|(_, table)| *table);
+            }
             _ => {
                 let found = table.unwrap().find(line).and_then(|(_, key)| key.packer);
                 assert!(found.is_some(), "{line}");

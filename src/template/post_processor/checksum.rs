@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::{Own, output};
+use crate::error::Problem;
 use crate::template::fields::{Fields, Reader};
 use crate::template::nearest::suggestion;
 use crate::template::yaml::Node;
-use crate::error::Problem;
 
 /// A kind of checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

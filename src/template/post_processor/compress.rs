@@ -97,8 +97,25 @@ impl Format {
     /// The names that there are.
     pub(crate) fn names() -> Vec<&'static str> {
         vec![
-            "gz", "bgzf", "lz4", "xz", "bz2", "bzip2", "zst", "zstd", "zip", "tar", "tgz", "tar.gz", "tar.bgzf",
-            "tar.lz4", "tar.xz", "tar.bz2", "tar.bzip2", "tar.zst", "tar.zstd",
+            "gz",
+            "bgzf",
+            "lz4",
+            "xz",
+            "bz2",
+            "bzip2",
+            "zst",
+            "zstd",
+            "zip",
+            "tar",
+            "tgz",
+            "tar.gz",
+            "tar.bgzf",
+            "tar.lz4",
+            "tar.xz",
+            "tar.bz2",
+            "tar.bzip2",
+            "tar.zst",
+            "tar.zstd",
         ]
     }
 
@@ -107,8 +124,7 @@ impl Format {
         let name = name.rsplit('/').next().unwrap_or(name);
         let (stem, last) = name.rsplit_once('.')?;
         let is_tar = stem.rsplit_once('.').is_some_and(|(_, before)| before == "tar");
-        Self::named(&if is_tar { format!("tar.{last}") } else { last.to_owned() })
-            .or_else(|| Self::named(last))
+        Self::named(&if is_tar { format!("tar.{last}") } else { last.to_owned() }).or_else(|| Self::named(last))
     }
 
     /// The same in an archive.
@@ -156,7 +172,8 @@ pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_>, own: Own<'_>
         found
     });
     let level = reader.optional(level, |reader, node| reader.parse(node, self::level));
-    let default = format!("packer_{{{{.BuildName}}}}_{{{{.BuilderType}}}}.{}", format.flatten().unwrap_or(Format::DEFAULT));
+    let default =
+        format!("packer_{{{{.BuildName}}}}_{{{{.BuilderType}}}}.{}", format.flatten().unwrap_or(Format::DEFAULT));
     let output = output::read(reader, (output, &default), own.node, &[])?;
     let format = format?.or_else(|| Format::of_name(&output)).unwrap_or(Format::DEFAULT);
     let level = level?.and_then(|level| u32::try_from(level).ok()).filter(|level| *level > 0);
@@ -165,7 +182,8 @@ pub(super) fn read(reader: &mut Reader<'_>, mut fields: Fields<'_>, own: Own<'_>
 }
 
 fn level(text: &str) -> Result<i64, Expected> {
-    let expected = Expected { what: "a level", hint: "write a number from 1 (fast) to 9 (small), or -1 for the default" };
+    let expected =
+        Expected { what: "a level", hint: "write a number from 1 (fast) to 9 (small), or -1 for the default" };
     text.trim().parse().ok().filter(|level| *level >= -1).ok_or(expected)
 }
 

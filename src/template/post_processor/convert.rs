@@ -110,7 +110,8 @@ fn options(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<(String, String)>
                 return None;
             }
             if REFUSED.iter().any(|refused| key.starts_with(refused)) {
-                let problem = Problem::at(entry.location(), format!("`{key}` would not leave one file with the whole image"));
+                let problem =
+                    Problem::at(entry.location(), format!("`{key}` would not leave one file with the whole image"));
                 reader.problems.add(problem.hint("drop it"));
                 return None;
             }

@@ -41,8 +41,7 @@ pub(super) fn fill(text: &str, template: &str, more: &[(&str, &str)]) -> Result<
     while let Some((before, after)) = rest.split_once("{{") {
         let names: Vec<_> = known.iter().map(|(name, _)| format!("{{{{ .{name} }}}}")).collect();
         let fault = |message: String| Problem::new(message).hint(format!("known are {}", names.join(", ")));
-        let (inside, after) =
-            after.split_once("}}").ok_or_else(|| fault("`{{` is not closed by `}}`".to_owned()))?;
+        let (inside, after) = after.split_once("}}").ok_or_else(|| fault("`{{` is not closed by `}}`".to_owned()))?;
         let name = inside.trim().strip_prefix('.').unwrap_or_default();
         let value = known.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         out.push_str(before);
@@ -81,8 +80,7 @@ fn placed(template: &str, name: &str) -> Result<String, Problem> {
 fn is_own(template: &str, name: &Path) -> bool {
     let Some(Component::Normal(first)) = name.components().next() else { return false };
     let first = first.to_string_lossy();
-    let suffixes =
-        ["qcow2", "failed.qcow2", "manifest.json", "verification.json", "verification.html", "desktop.png"];
+    let suffixes = ["qcow2", "failed.qcow2", "manifest.json", "verification.json", "verification.html", "desktop.png"];
     ["build.log", "serial.log", "failure"].contains(&&*first)
         || first.starts_with('.')
         || suffixes.iter().any(|suffix| first == format!("{template}.{suffix}"))
@@ -93,7 +91,9 @@ pub(crate) fn clashes<'a>(templates: impl IntoIterator<Item = (&'a str, &'a [Cha
     let mut written: Vec<(&str, &Path, &PostProcessor)> = Vec::new();
     let mut problems = Vec::new();
     for (template, chains) in templates {
-        for (one, name) in chains.iter().flatten().flat_map(|one| one.processing.outputs().into_iter().map(move |name| (one, name))) {
+        for (one, name) in
+            chains.iter().flatten().flat_map(|one| one.processing.outputs().into_iter().map(move |name| (one, name)))
+        {
             let path = Path::new(name);
             let folder = if path.is_absolute() { "" } else { template };
             let is_same = |(other_folder, other, _): &&(&str, &Path, &PostProcessor)| {
@@ -107,7 +107,10 @@ pub(crate) fn clashes<'a>(templates: impl IntoIterator<Item = (&'a str, &'a [Cha
                     let message = if *same == path {
                         format!("`{name}` is what the post-processor `{label}` writes ({place})")
                     } else {
-                        format!("`{name}` cannot be beside `{}` of the post-processor `{label}` ({place})", same.display())
+                        format!(
+                            "`{name}` cannot be beside `{}` of the post-processor `{label}` ({place})",
+                            same.display()
+                        )
                     };
                     problems.push(Problem::at(one.location.clone(), message).hint("give one another `output`"));
                 }
