@@ -41,7 +41,7 @@ pub(super) async fn run(given: &Given<'_>, manifest: &Manifest) -> Result<Outcom
     let force = given.run.force;
     let mark = id.clone();
     // Another run may have it in its hands, of another project even, and is waited for.
-    let path = background::run(given, 0, move |_| add(place, build, &mark, force)).await?;
+    let path = background::run(given, 0, move |_| add(place, &build, &mark, force)).await?;
     Ok(Outcome { outputs: vec![path], artifact: None, holds: Some(id) })
 }
 
@@ -70,7 +70,7 @@ fn shown(root: &Path, path: &Path, strip: bool) -> String {
 }
 
 /// Adds `build` to the list, which is the old or the new one at any moment.
-fn add(place: Place, build: Build, id: &str, force: bool) -> Result<std::path::PathBuf> {
+fn add(place: Place, build: &Build, id: &str, force: bool) -> Result<std::path::PathBuf> {
     let folder = place.path.parent().unwrap_or(Path::new("."));
     let lock = File::open(folder).map_err(|error| failed(folder, error))?;
     lock.lock().map_err(|error| failed(folder, error))?;

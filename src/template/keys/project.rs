@@ -106,7 +106,8 @@ pub(crate) const PACKER: Table = table(
     ])],
 );
 
-const ABOUT_POST_PROCESSORS: &str = "What is made of the finished image; a list in the list is a chain, in which each begins with what the one before made";
+const ABOUT_POST_PROCESSORS: &str = "What is made of the finished image; a list in the list is a chain, each beginning \
+                                     with what the one before made";
 
 pub(crate) const SEAL: Table = table(
     "seal",
