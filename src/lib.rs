@@ -3,8 +3,10 @@
 pub mod answers;
 pub mod ask;
 pub mod attach;
+pub mod bom;
 pub mod boot_command;
 pub mod cache;
+pub mod changes;
 pub mod cli;
 pub mod container;
 pub mod credentials;
@@ -17,6 +19,7 @@ pub mod glance;
 pub mod guest;
 pub mod host_command;
 pub mod image;
+pub mod inventory;
 mod lines;
 pub mod live;
 pub mod machine;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
+use super::bills::{DIFF_HELP, DiffArgs, NoteArgs, SBOM_HELP, SbomArgs};
 use super::cache_args::CacheArgs;
 use super::cloud_args::{CloudArgs, CloudCommand, PublishArgs};
 use super::import::ImportArgs;
@@ -91,6 +92,15 @@ pub enum Command {
     /// Boot an image as the cloud would, and prove that it keeps its platform's contract
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
+    /// Print the software bill of materials of an image, as SPDX or CycloneDX
+    #[command(after_help = SBOM_HELP)]
+    Sbom(SbomArgs),
+    /// Print which packages of an image are not as in another one
+    #[command(after_help = DIFF_HELP)]
+    Diff(DiffArgs),
+    /// Print a release note of an image, as Markdown
+    #[command(after_help = SBOM_HELP)]
+    ReleaseNote(NoteArgs),
     /// Publish images, and what is done with them in the cloud.
     #[command(flatten)]
     Cloud(CloudCommand),

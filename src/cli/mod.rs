@@ -21,6 +21,7 @@ mod argv;
 mod ask;
 mod attach;
 mod base_disk;
+mod bills;
 mod build;
 mod build_upload;
 mod cache;
@@ -118,7 +119,7 @@ impl Command {
             Self::Plan(args) => args.project.json,
             Self::Why(args) => args.project.json,
             // Its standard output is the report and nothing else.
-            Self::Verify(_) | Self::Cache(_) => false,
+            Self::Verify(_) | Self::Cache(_) | Self::Sbom(_) | Self::Diff(_) | Self::ReleaseNote(_) => false,
             Self::Cloud(command) => command.json(),
             Self::Doctor(args) => args.json,
             Self::Packme(_) | Self::Import(_) | Self::Init(_) | Self::Schema { .. } => false,
@@ -141,6 +142,9 @@ fn with_runtime(command: Command, environment: &Environment) -> Result<()> {
             Command::Plan(args) => plan::run(args, environment, &signals).await,
             Command::Why(args) => why::run(args, environment, &signals).await,
             Command::Verify(args) => verify::run(args, environment, &signals).await,
+            Command::Sbom(args) => bills::sbom(&args),
+            Command::Diff(args) => bills::diff(&args),
+            Command::ReleaseNote(args) => bills::note(&args),
             Command::Cloud(command) => cloud::run(command, environment, &signals).await,
             Command::Attach(args) => attach::run(args, environment, &signals).await,
             Command::Cache(args) => cache::run(args, environment, &signals).await,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Context, Error, Kind, Result};
-use crate::image::{manifest, qemu_img};
+use crate::error::{Error, Kind, Result};
+use crate::image::qemu_img;
+use crate::image::record::Record;
 use crate::verify::report::Report;
 
 /// Formats that Glance knows and qemu-img reads (Glance, "Disk and Container Formats").
@@ -34,59 +34,6 @@ pub struct Artifact {
     pub record: Option<Record>,
     /// What its verification found, in a few words.
     pub contract: Option<String>,
-}
-
-/// What the manifest says, as far as publishing needs it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Record {
-    version: u32,
-    /// The template's name.
-    pub template: String,
-    /// When the image was finished, RFC 3339.
-    pub created: String,
-    /// The visabuild that made it.
-    pub visabuild: String,
-    /// Commit of the project.
-    pub commit: Option<String>,
-    /// The file.
-    pub image: File,
-    /// What was asked for.
-    pub inputs: Inputs,
-    /// The system inside.
-    #[serde(default)]
-    pub os: Option<manifest::System>,
-    /// Whether any content is past its end of life.
-    #[serde(default)]
-    pub end_of_life: bool,
-    /// What the user should know.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-    /// Installed packages, `name` to `version`.
-    #[serde(default)]
-    pub packages: BTreeMap<String, String>,
-}
-
-/// The file, as the manifest knows it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct File {
-    /// Its name, beside the manifest.
-    pub file: String,
-    /// Its size, bytes.
-    pub size: u64,
-    /// SHA-256, hexadecimal.
-    pub sha256: String,
-    /// SHA-512, hexadecimal.
-    pub sha512: String,
-}
-
-/// What was asked for.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Inputs {
-    /// Fingerprint of the image without its secrets.
-    pub seal_fingerprint: String,
-    /// Whether root has a password for the console.
-    #[serde(default)]
-    pub root_password: bool,
 }
 
 impl Artifact {
@@ -122,9 +69,9 @@ impl Artifact {
         if info.format == "raw" && (size == 0 || size % SECTOR != 0) {
             return Err(usage(format!("{} is no disk image: its {size} bytes are not whole sectors", path.display())));
         }
-        let record = record(path, size)?;
+        let record = Record::beside(path, size)?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let contract = record.as_ref().and_then(|record| contract(path, &record.image.sha256));
+        let contract = record.as_ref().and_then(|record| Some(Report::of(path, &record.image.sha256)?.summary()));
         Ok(Self {
             path: path.to_owned(),
             name: record.as_ref().map_or(stem, |record| record.template.clone()),
@@ -187,43 +134,6 @@ impl Artifact {
 
 /// Marks an image with content that nobody mends any more.
 pub(super) const END_OF_LIFE: &str = "visabuild_end_of_life";
-
-/// The manifest beside the image; none of an image that visabuild did not make.
-fn record(path: &Path, size: u64) -> Result<Option<Record>> {
-    let file = path.with_extension("manifest.json");
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::usage(format!("cannot read {}", file.display())).because(error)),
-    };
-    let record: Record =
-        serde_json::from_str(&text).context(Kind::Usage, || format!("{} is no manifest", file.display()))?;
-    if record.version != manifest::VERSION {
-        return Err(Error::usage(format!(
-            "{} has the form {}, and this visabuild knows {}",
-            file.display(),
-            record.version,
-            manifest::VERSION
-        ))
-        .hint("build the image again"));
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if record.image.file != name || record.image.size != size {
-        return Err(Error::usage(format!("{} is not the image that {} is about", path.display(), file.display()))
-            .hint("build the image again, or upload it from a folder without a manifest"));
-    }
-    Ok(Some(record))
-}
-
-/// `visa: 87 passed`, or what else the verification of this very file says.
-fn contract(path: &Path, sha256: &str) -> Option<String> {
-    let bytes = fs::read(path.with_extension("verification.json")).ok()?;
-    let report: Report = serde_json::from_slice(&bytes).ok()?;
-    let counts = report.counts();
-    (report.sha256 == sha256).then(|| {
-        format!("{}: {} passed, {} failed, {} not run", report.contract, counts.passed, counts.failed, counts.not_run)
-    })
-}
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::Checksums;
+use crate::changes::Changes;
 use crate::engine::Engine;
+use crate::inventory::Inventory;
 use crate::os_release::OsRelease;
 use crate::package_cache::FetchedFile;
 use crate::plan::{Stage, Step};
@@ -50,8 +52,12 @@ pub struct Manifest {
     pub os: Option<System>,
     /// What the seal fetched through the package cache, sorted by URL.
     pub seal_fetched: Vec<FetchedFile>,
-    /// Installed packages, `name` to `version`.
+    /// Installed packages of the system, `name` to `version`.
     pub packages: BTreeMap<String, String>,
+    /// All that is installed: packages of the system, Python distributions, npm packages.
+    pub inventory: Inventory,
+    /// What is not as in the image that this one replaced; none of the first.
+    pub changes: Option<Changes>,
 }
 
 /// The image file.
@@ -184,15 +190,6 @@ impl Timing {
     }
 }
 
-/// `name` to `version` out of lines of `dpkg-query -W -f '${Package} ${Version}\n'`.
-pub fn parse_packages<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
-    lines
-        .into_iter()
-        .filter_map(|line| line.trim().split_once(' '))
-        .map(|(name, version)| (name.to_owned(), version.trim().to_owned()))
-        .collect()
-}
-
 /// This moment as RFC 3339 in UTC, in whole seconds.
 pub fn rfc3339_now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
@@ -218,12 +215,5 @@ mod tests {
         assert_eq!((debian.id.as_str(), debian.version.as_str()), ("debian", "13"));
         assert_eq!(System::parse("ID=arch\n").unwrap().version, "");
         assert_eq!(System::parse(""), None);
-    }
-
-    #[test]
-    fn packages_are_read_from_dpkg_query() {
-        let packages = parse_packages(["bash 5.2-1", "", "nonsense", "xrdp 0.10.1-3"]);
-        assert_eq!(packages.len(), 2);
-        assert_eq!(packages["xrdp"], "0.10.1-3");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod manifest;
 pub mod qemu_img;
+pub mod record;
 
 mod checksum;
 mod compression;

@@ -1,6 +1,6 @@
 //! The seal: a throw-away overlay on a layer becomes the image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,14 +11,15 @@ use super::timings::Timings;
 use super::verification::Verified;
 use super::{Artifact, Context, failure, packages, verification};
 use crate::cache::{Layer, Share, beside, publish_file, replace_file};
+use crate::changes::{Changes, Previous, between};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::Event;
-use crate::image::manifest::{
-    ImageFile, Inputs, LayerRecord, Manifest, System, Timing, VERSION, parse_packages, rfc3339, rfc3339_now,
-};
+use crate::image::manifest::{ImageFile, Inputs, LayerRecord, Manifest, System, Timing, VERSION, rfc3339, rfc3339_now};
+use crate::image::record::Record;
 use crate::image::{Checksums, qemu_img};
+use crate::inventory::{Ecosystem, Inventory};
 use crate::package_cache::Session;
-use crate::plan::Stage;
+use crate::plan::{Stage, difference};
 
 /// Seals the layer of `stage` and publishes image and manifest.
 pub(super) async fn seal(context: &Context<'_>, stage: &Stage, layer: &Layer) -> Result<Artifact> {
@@ -27,11 +28,14 @@ pub(super) async fn seal(context: &Context<'_>, stage: &Stage, layer: &Layer) ->
     qemu_img::create_overlay(&layer.disk, &overlay, None, context.cancel).await?;
     let cache = context.serve_packages(&stage.name).await?;
     let inside = in_guest(context, stage, &overlay, cache.clone(), &mut timings).await;
-    let (packages, os) = packages::explained(cache.as_deref(), inside)?;
+    let (inventory, os) = packages::explained(cache.as_deref(), inside)?;
     let seal_fetched = cache.map(|cache| cache.files()).unwrap_or_default();
     let (flat, image) = flatten(context, stage, &overlay, &mut timings).await?;
     let _ = fs::remove_file(&overlay);
-    let manifest = Manifest { packages, os, seal_fetched, ..manifest(context, stage, image, &timings)? };
+    let changes = changes(context, stage, &inventory);
+    let packages = inventory.system_packages();
+    let manifest =
+        Manifest { packages, inventory, changes, os, seal_fetched, ..manifest(context, stage, image, &timings)? };
     let flat = Beside(flat);
     let started = Instant::now();
     let report = verified(context, stage, &flat.0, &manifest).await?;
@@ -82,7 +86,7 @@ async fn in_guest(
     overlay: &Path,
     cache: Option<Arc<Session>>,
     timings: &mut Timings,
-) -> Result<(BTreeMap<String, String>, Option<System>)> {
+) -> Result<(Inventory, Option<System>)> {
     let start = Start::seal(overlay.to_owned()).with(cache);
     let booted = Prepared::new(context, stage, start)?.boot(timings).await?;
     let mut connected: Connected<'_> = booted.connect(timings).await?;
@@ -90,10 +94,25 @@ async fn in_guest(
         connected.set_root_password(password, timings).await?;
     }
     let mut provisioned = connected.provision(&stage.seal.steps, None, timings).await?;
-    let packages = provisioned.packages().await?;
+    let phase = timings.phase("inventory");
+    let lines = provisioned.inventory().await?;
+    timings.done(phase);
     let os = provisioned.os_release().await?;
     provisioned.seal(stage.seal.ca_certificates, timings).await?;
-    Ok((parse_packages(packages.iter().map(String::as_str)), System::parse(&os.join("\n"))))
+    Ok((Inventory::read(lines.iter().map(String::as_str)), System::parse(&os.join("\n"))))
+}
+
+/// What is not as in the image that is about to be replaced; none where there is no such image, or nothing can be said
+/// of it.
+fn changes(context: &Context<'_>, stage: &Stage, inventory: &Inventory) -> Option<Changes> {
+    let results = &context.settings.results;
+    let told = |error: &Error| context.events.debug(Some(&stage.name), error.chain().join(": "));
+    let old = Record::read(&results.manifest(stage)).inspect_err(told).ok()??;
+    // Where the records are of another image, only packages can be compared.
+    let inputs = results.history.newest(&stage.name).filter(|made| made.is_of(&old.inputs.seal_fingerprint));
+    let now = results.record(context.plan, stage, &BTreeSet::new()).inspect_err(told).ok();
+    let inputs = inputs.zip(now).map(|(old, new)| difference(&old, &new));
+    Some(Changes { previous: Previous::of(&old), packages: between(&old, (inventory, &Ecosystem::ALL)), inputs })
 }
 
 /// Flattens, checks and sums up; the result lies beside its final place.
@@ -173,6 +192,8 @@ fn manifest(context: &Context<'_>, stage: &Stage, image: ImageFile, timings: &Ti
         os: None,
         seal_fetched: Vec::new(),
         packages: BTreeMap::new(),
+        inventory: Inventory::default(),
+        changes: None,
     })
 }
 

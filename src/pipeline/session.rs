@@ -28,6 +28,7 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::{Event, Phase, Stream};
 use crate::guest::{Attempts, Endpoint, Guest, HostKey, Key};
 use crate::image::{SEAL_SCRIPT, SESSION_SCRIPT};
+use crate::inventory;
 use crate::machine::{self, Ended, Seed, VncPassword};
 use crate::package_cache::{self, Session};
 use crate::plan::{Fingerprint, Stage, Step};
@@ -509,22 +510,20 @@ pub(super) struct Provisioned<'a> {
 }
 
 impl Provisioned<'_> {
-    /// Lines of `name version`, one an installed package.
-    pub(super) async fn packages(&mut self) -> Result<Vec<String>> {
-        let command = "if command -v dpkg-query >/dev/null; then dpkg-query -W -f '${Package} ${Version}\\n'; \
-                       else rpm -qa --queryformat '%{NAME} %{VERSION}-%{RELEASE}\\n'; fi";
-        self.lines(command, "listing the installed packages").await
+    /// Lines in which [`inventory::SCRIPT`] says what is installed.
+    pub(super) async fn inventory(&mut self) -> Result<Vec<String>> {
+        self.lines("sh -s", inventory::SCRIPT, "listing what is installed").await
     }
 
     /// Lines of os-release(5).
     pub(super) async fn os_release(&mut self) -> Result<Vec<String>> {
-        self.lines("cat /etc/os-release", "asking which system is inside").await
+        self.lines("cat /etc/os-release", "", "asking which system is inside").await
     }
 
     /// Standard output of a command that must succeed.
-    async fn lines(&mut self, command: &str, doing: &str) -> Result<Vec<String>> {
+    async fn lines(&mut self, command: &str, stdin: &str, doing: &str) -> Result<Vec<String>> {
         let mut lines = Vec::new();
-        let listed = self.guest.exec(command, tokio::io::empty(), |stream, line| {
+        let listed = self.guest.exec(command, stdin.as_bytes(), |stream, line| {
             if stream == Stream::Stdout {
                 lines.push(line.to_owned());
             }

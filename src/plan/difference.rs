@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use similar::{Algorithm, DiffOp, TextDiff, capture_diff_slices};
 
 use super::record::ORDER;
@@ -14,7 +14,7 @@ const CONTEXT: usize = 2;
 const LINES: usize = 40;
 
 /// Everything that changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The template extends another one, or the parent's layer is another one: its name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ pub struct Difference {
 }
 
 /// A part that changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartChange {
     /// Which part.
     pub kind: PartKind,
@@ -41,12 +41,12 @@ pub struct PartChange {
     /// What happened to it.
     pub how: How,
     /// What changed in it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Detail>,
 }
 
 /// What happened to a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
     /// It is new.
@@ -60,7 +60,7 @@ pub enum How {
 }
 
 /// One thing that changed in a part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Detail {
     /// A value.
@@ -79,7 +79,7 @@ pub enum Detail {
 }
 
 /// A file that changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
     /// Its path as people are told.
     pub name: String,
@@ -88,7 +88,7 @@ pub struct FileChange {
     /// Now.
     pub new: Option<RecordedFile>,
     /// Lines of a unified diff, where both contents are known.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diff: Vec<String>,
 }
 

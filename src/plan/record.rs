@@ -117,6 +117,11 @@ impl Record {
         }
     }
 
+    /// Whether it is of the image with this fingerprint of its seal.
+    pub fn is_of(&self, seal: &str) -> bool {
+        self.parts.iter().any(|part| part.kind == PartKind::Seal && part.fingerprint == seal)
+    }
+
     /// Whether this visabuild knows its form.
     pub fn is_known(&self) -> bool {
         self.version == VERSION

@@ -4,12 +4,14 @@ pub use errors::{render, render_json};
 pub use json::JsonLines;
 pub use log::TemplateLogs;
 pub use plain::PlainLines;
+pub use release_note::release_note;
 pub use terminal::Terminal;
 
 mod errors;
 mod json;
 mod log;
 mod plain;
+mod release_note;
 mod terminal;
 pub mod verification;
 

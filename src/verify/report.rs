@@ -1,6 +1,7 @@
 //! What a verification found, as data; module `report` shows it.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +139,19 @@ pub struct Counts {
 }
 
 impl Report {
+    /// What the last verification of the image at `path` found, if it was of this very file.
+    pub fn of(path: &Path, sha256: &str) -> Option<Self> {
+        let bytes = fs::read(path.with_extension("verification.json")).ok()?;
+        let report: Self = serde_json::from_slice(&bytes).ok()?;
+        (report.sha256 == sha256).then_some(report)
+    }
+
+    /// `visa: 87 passed, 0 failed, 3 not run`.
+    pub fn summary(&self) -> String {
+        let counts = self.counts();
+        format!("{}: {} passed, {} failed, {} not run", self.contract, counts.passed, counts.failed, counts.not_run)
+    }
+
     /// How many checks came out how.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
