@@ -86,14 +86,19 @@ impl Ecosystem {
     /// All of them, in the order in which they are told.
     pub const ALL: [Self; 4] = [Self::Debian, Self::Rpm, Self::Python, Self::Npm];
 
-    /// Its name for people.
-    pub fn title(self) -> &'static str {
+    /// What people call one.
+    pub fn noun(self) -> &'static str {
         match self {
-            Self::Debian => "Debian packages",
-            Self::Rpm => "RPM packages",
-            Self::Python => "Python distributions",
-            Self::Npm => "npm packages",
+            Self::Debian => "Debian package",
+            Self::Rpm => "RPM package",
+            Self::Python => "Python distribution",
+            Self::Npm => "npm package",
         }
+    }
+
+    /// What people call several.
+    pub fn title(self) -> String {
+        format!("{}s", self.noun())
     }
 
     /// The form of a name in which two spellings of one package are equal: that of the "Names and normalization"

@@ -118,7 +118,8 @@ proptest! {
         let lines: Vec<String> = lines.into_iter().map(|(tag, rest)| format!("{tag}\t{rest}")).collect();
         let inventory = Inventory::read(lines.iter().map(String::as_str));
         for (_, entry) in inventory.counted() {
-            prop_assert!(!format!("{}{}", entry.name, entry.version).contains(char::is_control));
+            let is_shown = |text: &str| !text.contains(char::is_control);
+            prop_assert!(is_shown(&entry.name) && is_shown(&entry.version));
             let _ = entry.license.as_deref().and_then(expression);
         }
     }

@@ -60,7 +60,7 @@ fn facts(out: &mut String, record: &Record) {
     let (inventory, _) = record.installed();
     let count = |kind: Ecosystem| {
         let count = inventory.counted().filter(|(of, _)| *of == kind).count();
-        (count > 0).then(|| format!("{count} {}", kind.title()))
+        (count > 0).then(|| counted(count, kind.noun()))
     };
     let counts: Vec<String> = Ecosystem::ALL.into_iter().filter_map(count).collect();
     if !counts.is_empty() {

@@ -16,7 +16,7 @@ fn the_first_image_has_a_note_too() {
         "# t of 2026-11-21T11:50:00Z\n\nA \\<b\\>desktop\\</b\\> \\| \\*x\\*\n\n\
          > **Warning:** Content of this image is past its end of life.\n>\n> **Warning:** guacd 1.2 is old\n\n\
          | | |\n|---|---|\n| File | `t.qcow2` (2.0 KiB) |\n| Finished | 2026-11-21T11:50:00Z |\n\
-         | Made by | visabuild 0.1.0 |\n| SHA-256 | `aa` |\n| SHA-512 | `bb` |\n| Contains | 1 Debian packages |\n\n\
+         | Made by | visabuild 0.1.0 |\n| SHA-256 | `aa` |\n| SHA-512 | `bb` |\n| Contains | 1 Debian package |\n\n\
          ## Verification\n\nThis file was not verified.\n\n\
          ## Changes\n\nThere was no image before, or nothing is known of it.\n\n\
          ## Check and publish\n\n```sh\nprintf '%s\\n' 'aa  t.qcow2' | sha256sum --check\nvisabuild verify t.qcow2\n\
