@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use support::built::Built;
 use support::{repository, told, visabuild};
 use visabuild::inventory::{Inventory, SCRIPT};
 
@@ -152,38 +153,43 @@ impl Results {
         let image = self.path(template);
         fs::create_dir_all(image.parent().unwrap()).unwrap();
         fs::write(&image, template).unwrap();
-        let mut manifest = json!({
-            "version": 1, "template": template, "description": "Desktop for <users>\n", "visabuild": "0.1.0",
-            "created": "2026-11-21T11:50:00Z", "commit": "abc-dirty", "os": {"id": "debian", "version": "13"},
-            "image": {"file": format!("{template}.qcow2"), "format": "qcow2", "virtual_size": 10_737_418_240_u64,
-                "size": 3, "sha256": "a".repeat(64), "sha512": "b".repeat(128)},
-            "inputs": {"seal_fingerprint": "f"}, "warnings": [], "packages": {"libc6": "2.41-11"},
-            "inventory": {
-                "debian": [
-                    {"name": "libc6", "version": "2.41-11", "architecture": "amd64", "source": "glibc",
-                     "supplier": "GNU Libc Maintainers <debian-glibc@lists.debian.org>",
-                     "homepage": "https://www.gnu.org/software/libc/libc.html"},
-                    {"name": "old", "version": "1:1.0~rc1+x-1", "architecture": "all",
-                     "supplier": "Jürgen (x) Müller <j@example.org>"},
-                ],
-                "python": [
-                    {"name": "numpy", "version": "2.1.0", "license": "BSD-3-Clause", "path": "/opt/a"},
-                    {"name": "numpy", "version": "2.1.0", "license": "BSD-3-Clause", "path": "/opt/b"},
-                    {"name": "ruamel.yaml", "version": "0.18+local.1", "license": "MIT license", "path": "/opt/a"},
-                ],
-                "npm": [{"name": "@jupyterlab/core", "version": "4.0.0-rc.1+b", "license": "(MIT OR Apache-2.0)",
-                    "path": "/usr/local/lib"}],
-            },
-        });
-        for (name, value) in more.as_object().unwrap() {
-            manifest[name] = value.clone();
-        }
-        fs::write(image.with_extension("manifest.json"), manifest.to_string()).unwrap();
+        fs::write(image.with_extension("manifest.json"), manifest(template, 3, more).to_string()).unwrap();
     }
 
     fn run(&self, arguments: &[&str]) -> (String, String, i32) {
         told(&visabuild().current_dir(self.0.path()).args(arguments).output().unwrap())
     }
+}
+
+/// The manifest of an image of `size` bytes, with `more` in it.
+fn manifest(template: &str, size: usize, more: &Value) -> Value {
+    let mut manifest = json!({
+        "version": 1, "template": template, "description": "Desktop for <users>\n", "visabuild": "0.1.0",
+        "created": "2026-11-21T11:50:00Z", "commit": "abc-dirty", "os": {"id": "debian", "version": "13"},
+        "image": {"file": format!("{template}.qcow2"), "format": "qcow2", "virtual_size": 10_737_418_240_u64,
+            "size": size, "sha256": "a".repeat(64), "sha512": "b".repeat(128)},
+        "inputs": {"seal_fingerprint": "f"}, "warnings": [], "packages": {"libc6": "2.41-11"},
+        "inventory": {
+            "debian": [
+                {"name": "libc6", "version": "2.41-11", "architecture": "amd64", "source": "glibc",
+                 "supplier": "GNU Libc Maintainers <debian-glibc@lists.debian.org>",
+                 "homepage": "https://www.gnu.org/software/libc/libc.html"},
+                {"name": "old", "version": "1:1.0~rc1+x-1", "architecture": "all",
+                 "supplier": "Jürgen (x) Müller <j@example.org>"},
+            ],
+            "python": [
+                {"name": "numpy", "version": "2.1.0", "license": "BSD-3-Clause", "path": "/opt/a"},
+                {"name": "numpy", "version": "2.1.0", "license": "BSD-3-Clause", "path": "/opt/b"},
+                {"name": "ruamel.yaml", "version": "0.18+local.1", "license": "MIT license", "path": "/opt/a"},
+            ],
+            "npm": [{"name": "@jupyterlab/core", "version": "4.0.0-rc.1+b", "license": "(MIT OR Apache-2.0)",
+                "path": "/usr/local/lib"}],
+        },
+    });
+    for (name, value) in more.as_object().unwrap() {
+        manifest[name] = value.clone();
+    }
+    manifest
 }
 
 fn newer() -> Value {
@@ -297,4 +303,68 @@ fn what_is_not_there_is_said() {
     assert!(told(&["sbom", "new"]).contains("is no manifest"));
     let err = told(&["sbom", "new", "--format", "swid"]);
     assert!(err.contains("spdx, cyclonedx"), "{err}");
+}
+
+const POST_PROCESSORS: &str = "\
+packer:
+  post-processors:
+    - - {type: sbom, formats: [spdx, cyclonedx]}
+      - package-diff
+      - {type: package-diff, format: json}
+      - {type: release-note, output: \"{{ .BuildName }}.md\"}
+      - {type: checksum, checksum_types: [sha256], output: sums}
+";
+
+/// A project whose `app` is built, with these post-processors.
+fn built(post_processors: &str) -> Built {
+    let bench = Built::new();
+    bench.write("templates/app/manifest.yml", post_processors);
+    let (cache, plan) = (bench.cache(), bench.plan());
+    plan.stages.iter().for_each(|stage| bench.publish(&cache, &plan, stage));
+    bench.write("builds/app/app.manifest.json", &manifest("app", "image".len(), &newer()).to_string());
+    bench
+}
+
+#[test]
+fn post_processors_write_the_same_and_are_in_the_chain() {
+    let bench = built(POST_PROCESSORS);
+    let (out, err, code) = bench.run(&["build"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let made = |name: &str| fs::read_to_string(bench.path("builds/app").join(name)).unwrap();
+    assert_eq!(made("app.spdx.json"), bench.says(&["sbom", "app"]));
+    assert_eq!(made("app.cdx.json"), bench.says(&["sbom", "app", "--format", "cyclonedx"]));
+    assert_eq!(made("app.md"), bench.says(&["release-note", "app"]));
+    assert_eq!(
+        made("app.changes.txt"),
+        format!(
+            "app of 2026-11-21T11:50:00Z, since the image of 2026-11-01T08:00:00Z (SHA-256 {})\n\n\
+             Debian packages\n  + xterm 400-1\nPython distributions\n  > numpy 2.1.0 → 2.2.0  (/opt/a)\n\
+             not compared: npm packages, of which one of the manifests has no list\n",
+            "c".repeat(64)
+        )
+    );
+    let changes: Value = serde_json::from_str(&made("app.changes.json")).unwrap();
+    assert_eq!(changes["packages"], newer()["changes"]["packages"]);
+    assert_eq!(made("sums").lines().count(), 6);
+    let (_, err, _) = bench.run(&["build"]);
+    assert!(!err.contains("post-processor"), "{err}");
+}
+
+#[test]
+fn post_processors_that_cannot_be_are_told_at_their_places() {
+    let bench = Built::new();
+    let text = "packer:\n  post-processors:\n    - {type: sbom, formats: [spdx, cyclonedx], output: x}\n    \
+                - {type: sbom, formats: swid}\n    - {type: package-diff, format: jsn}\n    - {type: release-note, x: y}\n";
+    bench.write("templates/app/manifest.yml", text);
+    let (out, err, code) = bench.run(&["validate"]);
+    assert_eq!((out.as_str(), code), ("", 2));
+    for wanted in [
+        "`x` would hold SBOMs of two forms",
+        "write `{{ .SbomFormat }}` into the name",
+        "unknown form `swid`",
+        "unknown form `jsn`",
+        "manifest.yml:6",
+    ] {
+        assert!(err.contains(wanted), "{wanted}: {err}");
+    }
 }

@@ -7,6 +7,7 @@ mod spdx;
 mod supplier;
 
 use clap::ValueEnum;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -14,7 +15,8 @@ use crate::error::{Context, Kind, Result};
 use crate::image::record::Record;
 
 /// In which form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// SPDX 2.3 as JSON
     Spdx,
@@ -24,6 +26,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Spdx, Self::CycloneDx];
+
+    /// Their names.
+    pub fn names() -> Vec<&'static str> {
+        Self::ALL.map(Self::name).to_vec()
+    }
+
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -32,7 +42,8 @@ impl Format {
         }
     }
 
-    /// How the names of such files end: what SPDX's tools and the CycloneDX specification ("Recognized file patterns") use.
+    /// How the names of such files end: what SPDX's tools and the CycloneDX specification ("Recognized file patterns")
+    /// use.
     pub fn ending(self) -> &'static str {
         match self {
             Self::Spdx => "spdx.json",

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::inventory::Ecosystem;
 
-/// How `old` stands to `new`; none where one of them is no version of its kind, and of rpm, whose order is not known here.
-/// Two spellings of one version are equal.
+/// How `old` stands to `new`; none where one of them is no version of its kind, and of rpm, whose order is not known
+/// here. Two spellings of one version are equal.
 pub(super) fn order(ecosystem: Ecosystem, old: &str, new: &str) -> Option<Ordering> {
     match ecosystem {
         // deb-version(7)

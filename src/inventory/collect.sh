@@ -23,27 +23,37 @@ MOST=33554432
 # Of a merged /usr the lists have the paths as the packages name them; metadata lies below /usr in any case.
 OWNED='/METADATA$|/PKG-INFO$|\.egg-info$|/node_modules/.*package\.json$'
 
+has_dpkg() {
+    [ -s "$VISABUILD_ROOT/var/lib/dpkg/status" ] && command -v dpkg-query >/dev/null
+}
+
+# Asked without a database, rpm makes one.
+has_rpm() {
+    command -v rpm >/dev/null &&
+        { [ -d "$VISABUILD_ROOT/var/lib/rpm" ] || [ -d "$VISABUILD_ROOT/usr/lib/sysimage/rpm" ]; }
+}
+
 system_packages() {
-    if [ -s "$VISABUILD_ROOT/var/lib/dpkg/status" ] && command -v dpkg-query >/dev/null; then
+    if has_dpkg; then
         dpkg-query --admindir="$VISABUILD_ROOT/var/lib/dpkg" -W -f \
             'deb\t${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\t${Maintainer}\t${Homepage}\n'
-    elif command -v rpm >/dev/null; then
+    elif has_rpm; then
         rpm ${VISABUILD_ROOT:+--root "$VISABUILD_ROOT"} -qa --queryformat \
             'rpm\tinstalled\t%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{ARCH}\t%{SOURCERPM}\t%{VENDOR}\t%{URL}\t%{LICENSE}\n'
     fi
 }
 
 owners() {
-    if [ -s "$VISABUILD_ROOT/var/lib/dpkg/status" ]; then
+    if has_dpkg; then
         find "$VISABUILD_ROOT/var/lib/dpkg/info" -name '*.list' -exec grep -HE "$OWNED" {} + |
             sed -n 's|^.*/var/lib/dpkg/info/\(.*\)\.list:/|owner\t\1\t/|p'
-    elif command -v rpm >/dev/null; then
+    elif has_rpm; then
         rpm ${VISABUILD_ROOT:+--root "$VISABUILD_ROOT"} -qa --queryformat '[owner\t%{=NAME}\t%{FILENAMES}\n]' |
             grep -E "$OWNED"
     fi
 }
 
-# Folders to look through: the root, and what lies on a file system of its own; not that of a kernel or of the network's.
+# Folders to look through: the root, and what lies on a file system of its own.
 folders() {
     printf '%s\n' "$VISABUILD_ROOT/"
     for folder in /usr /usr/local /opt /srv /home /root /var /var/lib; do

@@ -27,8 +27,8 @@ const CLASSIFIERS: [(&str, &str); 16] = [
 /// Longest text that is taken for a licence's name, characters; some packages put the whole licence there.
 const LONGEST: usize = 120;
 
-/// `text` as an expression of SPDX (SPDX 2.3, annex D) with licences of its list only; none where it is none. References
-/// to licences of a document's own (`LicenseRef-`) are none either: nobody could tell what they mean.
+/// `text` as an expression of SPDX (SPDX 2.3, annex D) with licences of its list only; none where it is none.
+/// References to licences of a document's own (`LicenseRef-`) are none either: nobody could tell what they mean.
 pub fn expression(text: &str) -> Option<String> {
     let has_reference = text.to_ascii_lowercase().contains("ref-");
     let mode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };

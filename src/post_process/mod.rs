@@ -26,6 +26,7 @@ pub use check::check;
 
 mod artifice;
 mod background;
+mod bills;
 mod check;
 mod checksum;
 mod codec;
@@ -363,5 +364,8 @@ async fn step(given: &Given<'_>, processing: &Processing) -> Result<Outcome> {
         Processing::Artifice(artifice) => artifice::run(given, artifice),
         Processing::ShellLocal(local) => shell_local::run(given, local).await,
         Processing::Convert(convert) => convert::run(given, convert).await,
+        Processing::Sbom(sbom) => bills::sbom(given, sbom),
+        Processing::PackageDiff(diff) => bills::package_diff(given, diff),
+        Processing::ReleaseNote(note) => bills::release_note(given, note),
     }
 }

@@ -16,6 +16,7 @@ use super::yaml::{Content, Node};
 use crate::error::{Location, Problem};
 
 pub use artifice::Artifice;
+pub use bills::{Bill, DiffFormat, PackageDiff, ReleaseNote, Sbom};
 pub use checksum::{Algorithm, Checksum};
 pub use compress::{Archive, Compress, Compression, Format};
 pub use convert::{Convert, DiskFormat};
@@ -23,6 +24,7 @@ pub use manifest::Manifest;
 pub(crate) use output::clashes;
 
 mod artifice;
+mod bills;
 mod checksum;
 mod compress;
 mod convert;
@@ -77,6 +79,12 @@ pub enum Processing {
     ShellLocal(ShellLocal),
     /// Makes the image in another format.
     Convert(Convert),
+    /// Writes software bills of materials.
+    Sbom(Sbom),
+    /// Writes which packages are not as in the image before.
+    PackageDiff(PackageDiff),
+    /// Writes a release note.
+    ReleaseNote(ReleaseNote),
 }
 
 impl Processing {
@@ -89,6 +97,9 @@ impl Processing {
             Self::Artifice(_) => "artifice",
             Self::ShellLocal(_) => "shell-local",
             Self::Convert(_) => "convert",
+            Self::Sbom(_) => "sbom",
+            Self::PackageDiff(_) => "package-diff",
+            Self::ReleaseNote(_) => "release-note",
         }
     }
 
@@ -100,6 +111,9 @@ impl Processing {
             Self::Manifest(manifest) => vec![&manifest.output],
             Self::Artifice(_) | Self::ShellLocal(_) => Vec::new(),
             Self::Convert(convert) => vec![&convert.output],
+            Self::Sbom(sbom) => sbom.bills.iter().map(|bill| bill.output.as_str()).collect(),
+            Self::PackageDiff(diff) => vec![&diff.output],
+            Self::ReleaseNote(note) => vec![&note.output],
         }
     }
 
@@ -180,6 +194,9 @@ fn typed(
                 Processing::ShellLocal(local)
             })
         }
+        "sbom" => bills::sbom(reader, fields, own).map(Processing::Sbom),
+        "package-diff" => bills::package_diff(reader, fields, own).map(Processing::PackageDiff),
+        "release-note" => bills::release_note(reader, fields, own).map(Processing::ReleaseNote),
         _ => convert::read(reader, fields, own).map(Processing::Convert),
     };
     settled?;
@@ -225,6 +242,8 @@ fn several_files(reader: &mut Reader<'_>, chain: &[PostProcessor]) {
     for one in chain {
         match &one.processing {
             Processing::Checksum(checksum) => count += checksum.outputs().len(),
+            Processing::Sbom(sbom) => count += sbom.bills.len(),
+            Processing::PackageDiff(_) | Processing::ReleaseNote(_) => count += 1,
             Processing::Compress(compress) => {
                 if count > 1 && compress.format.archive == Archive::None {
                     let message = format!("`{}` is no archive, and the chain has {count} files here", compress.format);

@@ -2,19 +2,23 @@
 
 use super::provisioner::SHELL_LOCAL_KEYS;
 use super::{Form, Group, Key, Map, Table};
-use crate::template::post_processor::{Algorithm, DiskFormat, Format};
+use crate::bom;
+use crate::template::post_processor::{Algorithm, DiffFormat, DiskFormat, Format};
 
 const TEXT: Form = Form::Text;
 const BOOLEAN: Form = Form::Boolean;
 
 /// The post-processors, by the type that a manifest names.
-pub(crate) const KINDS: [(&str, &Table); 6] = [
+pub(crate) const KINDS: [(&str, &Table); 9] = [
     ("checksum", &CHECKSUM),
     ("compress", &COMPRESS),
     ("manifest", &MANIFEST),
     ("artifice", &ARTIFICE),
     ("shell-local", &SHELL_LOCAL),
     ("convert", &CONVERT),
+    ("sbom", &SBOM),
+    ("package-diff", &PACKAGE_DIFF),
+    ("release-note", &RELEASE_NOTE),
 ];
 
 /// The value of `post-processors`.
@@ -59,6 +63,17 @@ pub(crate) const SHELL_LOCAL: Table = Table {
 /// The `convert` post-processor.
 pub(crate) const CONVERT: Table =
     table("convert", "Makes the image in another format of disks", &[&COMMON, &CONVERT_KEYS]);
+
+/// The `sbom` post-processor.
+pub(crate) const SBOM: Table = table("sbom", "Writes software bills of materials of the image", &[&COMMON, &SBOM_KEYS]);
+
+/// The `package-diff` post-processor.
+pub(crate) const PACKAGE_DIFF: Table =
+    table("package_diff", "Writes which packages are not as in the image before", &[&COMMON, &PACKAGE_DIFF_KEYS]);
+
+/// The `release-note` post-processor.
+pub(crate) const RELEASE_NOTE: Table =
+    table("release_note", "Writes a release note of the image as Markdown", &[&COMMON, &RELEASE_NOTE_KEYS]);
 
 const COMMON: Group = Group {
     whose: "Packer's post-processors",
@@ -167,4 +182,35 @@ const CONVERT_KEYS: Group = Group {
         ),
         Key::own("output", TEXT, "disk.img", "`{{ .BuildName }}` with the format's ending where nothing is said"),
     ],
+};
+
+const SBOM_KEYS: Group = Group {
+    whose: "visabuild's sbom post-processor",
+    keys: &[
+        Key::own(
+            "formats",
+            Form::Some(&Form::OneOf(bom::Format::names)),
+            "[spdx, cyclonedx]",
+            "`spdx` (SPDX 2.3) and `cyclonedx` (CycloneDX 1.6), both as JSON; `spdx` where nothing is said",
+        ),
+        Key::own(
+            "output",
+            TEXT,
+            "'{{ .BuildName }}-{{ .SbomFormat }}.json'",
+            "`{{ .BuildName }}.spdx.json` and `{{ .BuildName }}.cdx.json` where nothing is said",
+        ),
+    ],
+};
+
+const PACKAGE_DIFF_KEYS: Group = Group {
+    whose: "visabuild's package-diff post-processor",
+    keys: &[
+        Key::own("format", Form::OneOf(DiffFormat::names), "json", "`text` where nothing is said, or `json`"),
+        Key::own("output", TEXT, "changes.txt", "`{{ .BuildName }}.changes.txt` or `.json` where nothing is said"),
+    ],
+};
+
+const RELEASE_NOTE_KEYS: Group = Group {
+    whose: "visabuild's release-note post-processor",
+    keys: &[Key::own("output", TEXT, "NOTE.md", "`{{ .BuildName }}.release-note.md` where nothing is said")],
 };
