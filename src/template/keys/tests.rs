@@ -26,8 +26,9 @@ struct Place {
 const BASE: &str = "templates/base/manifest.yml";
 const APPS: &str = "templates/apps/manifest.yml";
 
-fn post(text: String) -> Vec<(&'static str, String)> {
-    apps(format!("packer: {{post-processors: [{text}]}}"))
+fn post(mut text: String) -> Vec<(&'static str, String)> {
+    text.insert_str(0, "packer: {post-processors: [");
+    apps(text + "]}")
 }
 
 fn apps(text: String) -> Vec<(&'static str, String)> {
