@@ -354,7 +354,7 @@ fn post_processors_write_the_same_and_are_in_the_chain() {
 fn post_processors_that_cannot_be_are_told_at_their_places() {
     let bench = Built::new();
     let text = "packer:\n  post-processors:\n    - {type: sbom, formats: [spdx, cyclonedx], output: x}\n    \
-                - {type: sbom, formats: swid}\n    - {type: package-diff, format: jsn}\n    - {type: release-note, x: y}\n";
+                - {type: sbom, formats: [swid]}\n    - {type: package-diff, format: jsn}\n    - {type: release-note, x: y}\n";
     bench.write("templates/app/manifest.yml", text);
     let (out, err, code) = bench.run(&["validate"]);
     assert_eq!((out.as_str(), code), ("", 2));

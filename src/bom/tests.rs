@@ -44,7 +44,7 @@ fn spdx_says_what_is_known_and_no_more() {
     let bill = parsed(Format::Spdx);
     let packages = bill["packages"].as_array().unwrap();
     let names: Vec<_> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["visa apps", "libstdc++6", "ruamel_yaml", "@jupyterlab/core"]);
+    assert_eq!(names, ["visa apps", "libstdc++6", "Ruamel.YAML", "@jupyterlab/core"]);
     assert_eq!(packages[1]["supplier"], "Organization: Debian GCC Maintainers (debian-gcc@lists.debian.org)");
     assert_eq!(packages[1]["sourceInfo"], "built from the source package gcc-14");
     assert_eq!(packages[1]["licenseDeclared"], "NOASSERTION");
