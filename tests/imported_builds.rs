@@ -6,6 +6,7 @@ mod installer_cd;
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,12 +43,20 @@ fn full_nspawn_a_cloud_image_project_in_hcl_is_built() {
     let image = format!("image={{url = \"{}\", checksum = \"none\"}}", image.display());
     let project = imported("cloud-image", &[image], folder.path());
     let mut build = build(&project);
-    build.env("REGISTRY_TOKEN", "a-token").args(["--engine", "nspawn"]);
+    // Its post-processor publishes the image by a client that is not here.
+    let client = folder.path().join("openstack");
+    fs::write(&client, "#!/bin/sh\necho \"$@\" >\"$(dirname \"$0\")/asked\"\n").unwrap();
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    build.env("REGISTRY_TOKEN", "a-token").env("PATH", path).args(["--engine", "nspawn"]);
     let (_, err, code) = told(&build.output().unwrap());
     assert_eq!(code, 0, "{err}");
     let built = project.join("builds/cloud/cloud.qcow2");
-    let look = "cut -d - -f 1 etc/image-release; sed 1d tmp/image.yml; test -x usr/bin/git && echo git";
-    assert_eq!(in_image(&built, Access::Read, look), "notebook\nflavour: notebook\nowner: it\ngit\n");
+    let look = "cut -d - -f 1 etc/image-release; test -x usr/bin/git && echo git; \
+                cat etc/sudoers.d/90-cloud-init-users home/debian/.ssh/authorized_keys 2>/dev/null || true";
+    assert_eq!(in_image(&built, Access::Read, look), "notebook\ngit\n");
+    let asked = fs::read_to_string(folder.path().join("asked")).unwrap();
+    assert!(asked.starts_with("image create --file output/image.qcow2 notebook-"), "{asked}");
 }
 
 #[test]

@@ -24,9 +24,16 @@ const OPEN: &str = r#"    - type: shell
         - "printf 'PermitRootLogin yes\nPasswordAuthentication yes\n' >/etc/ssh/sshd_config.d/00-open.conf"
         - "echo 'users: []' >/etc/cloud/cloud.cfg.d/99-no-account.cfg""#;
 
-/// What a layer has of the build host until the seal, and what cloud-init makes where no seed says who comes in.
-const OF_THE_BUILD: [&str; 3] =
-    ["/etc/ssl/certs/", "/usr/local/share/ca-certificates/visabuild", "/root/.ssh/authorized_keys"];
+/// What a layer has of the build until the seal (the host's certificates, the folders of `apt-get clean`), and what
+/// cloud-init makes where no seed says who comes in.
+const OF_THE_BUILD: [&str; 6] = [
+    "/etc/ssl/certs/",
+    "/usr/local/share/ca-certificates/visabuild",
+    "/var/lib/visabuild-certificates",
+    "/var/lib/apt/lists/",
+    "/root/.ssh/authorized_keys",
+    "/var/tmp/cloud-init",
+];
 
 /// A disk that Packer can log in to.
 fn disk() -> (Bench, PathBuf) {

@@ -74,7 +74,9 @@ fi
 rm -f /root/.ssh/authorized_keys /root/.ssh/known_hosts
 for home in /root /home/*; do
     rm -rf "$home"/.bash_history "$home"/.lesshst "$home"/.viminfo "$home"/.python_history \
-        "$home"/.wget-hsts "$home"/.cache "$home"/.sudo_as_admin_successful "$home"/.npm
+        "$home"/.wget-hsts "$home"/.cache "$home"/.sudo_as_admin_successful "$home"/.npm \
+        "$home"/.ansible/tmp
+    if [[ -d $home/.ansible ]]; then rmdir --ignore-fail-on-non-empty "$home/.ansible"; fi
 done
 
 # Logs: daemons expect their files and folders, so only content goes.
