@@ -215,7 +215,7 @@ mod tests {
             output: "/out".into(),
             pid: 1,
             started: 0,
-            serial: "/work/tiny.layer.serial.raw".into(),
+            serial: "/build/tiny.layer.serial.raw".into(),
             screen: None,
             ssh: None,
         }

@@ -212,8 +212,8 @@ fn a_path_need_not_be_utf8() {
 #[test]
 fn an_installers_cds_floppy_and_tables() {
     let config = Config {
-        cdroms: vec!["/cache/debian, 13.iso".into(), "/work/cidata.iso".into()],
-        floppy: Some("/work/floppy.img".into()),
+        cdroms: vec!["/cache/debian, 13.iso".into(), "/build/cidata.iso".into()],
+        floppy: Some("/build/floppy.img".into()),
         smbios: Smbios {
             system: vec![("manufacturer", "A, B".to_owned()), ("serial", "ds=nocloud;s=http://10.0.2.2/".to_owned())],
             oem_strings: vec!["one=1,2".to_owned(), "two".to_owned()],
@@ -238,9 +238,9 @@ fn an_installers_cds_floppy_and_tables() {
     -device virtio-blk-pci,drive=disk,bootindex=1,werror=stop,rerror=stop
     -blockdev node-name=cd0,driver=raw,read-only=on,file.driver=file,file.filename=/cache/debian,, 13.iso
     -device ide-cd,bus=ide.0,drive=cd0,bootindex=2
-    -blockdev node-name=cd1,driver=raw,read-only=on,file.driver=file,file.filename=/work/cidata.iso
+    -blockdev node-name=cd1,driver=raw,read-only=on,file.driver=file,file.filename=/build/cidata.iso
     -device ide-cd,bus=ide.1,drive=cd1
-    -blockdev node-name=floppy,driver=raw,read-only=on,file.driver=file,file.filename=/work/floppy.img
+    -blockdev node-name=floppy,driver=raw,read-only=on,file.driver=file,file.filename=/build/floppy.img
     -device isa-fdc
     -device floppy,drive=floppy
     -netdev user,id=net0,hostfwd=tcp:127.0.0.1:0-:22
@@ -340,9 +340,9 @@ fn kvm_with_secure_boot_a_tpm_and_the_hosts_own_ways() {
         interface: Interface::VirtioScsi,
         cache: Some(Cache::Directsync),
         discard: false,
-        drives: vec![Drive { path: "/work/more.qcow2".into(), format: Format::Qcow2, read_only: false }],
+        drives: vec![Drive { path: "/build/more.qcow2".into(), format: Format::Qcow2, read_only: false }],
         firmware: Firmware::Uefi { code: "/code.fd".into(), vars: "/vars.fd".into(), secure_boot: true },
-        tpm: Some(Tpm { version1: false, device: "tpm-crb".to_owned(), state: "/work/tpm".into() }),
+        tpm: Some(Tpm { version1: false, device: "tpm-crb".to_owned(), state: "/build/tpm".into() }),
         display: Display::Default,
         vga: Some("virtio".to_owned()),
         vnc: Vnc {
@@ -372,7 +372,7 @@ fn kvm_with_secure_boot_a_tpm_and_the_hosts_own_ways() {
     -blockdev node-name=disk,driver=qcow2,discard=ignore,detect-zeroes=on,file.discard=ignore,cache.direct=on,file.cache.direct=on,file.driver=file,file.filename=/cache/disk.qcow2
     -device virtio-scsi-pci,id=virtio-scsi
     -device scsi-hd,bus=virtio-scsi.0,drive=disk,bootindex=1,werror=stop,rerror=stop,write-cache=off
-    -blockdev node-name=drive0,driver=qcow2,discard=ignore,detect-zeroes=on,file.discard=ignore,cache.direct=on,file.cache.direct=on,file.driver=file,file.filename=/work/more.qcow2
+    -blockdev node-name=drive0,driver=qcow2,discard=ignore,detect-zeroes=on,file.discard=ignore,cache.direct=on,file.cache.direct=on,file.driver=file,file.filename=/build/more.qcow2
     -device scsi-hd,bus=virtio-scsi.0,drive=drive0,werror=stop,rerror=stop,write-cache=off
     -netdev user,id=net0,hostfwd=tcp:127.0.0.1:0-:22
     -device qemu-xhci
