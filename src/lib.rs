@@ -7,6 +7,7 @@ pub mod bom;
 pub mod boot_command;
 pub mod cache;
 pub mod changes;
+pub mod checksum;
 pub mod cli;
 pub mod container;
 pub mod credentials;

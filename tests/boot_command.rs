@@ -130,13 +130,7 @@ async fn type_lines(grub: &mut Grub, count: usize) -> Typed {
     let (mut sum, start) = (Typed::default(), Instant::now());
     for line in &lines {
         let escaped = line.replace('<', "<less>").replace('{', "<braceleft>");
-        let typed = grub.types(&format!("echo '{escaped}'<enter>")).await.unwrap();
-        sum.keys += typed.keys;
-        sum.events += typed.events;
-        sum.time += typed.time;
-        sum.unseen += typed.unseen;
-        sum.read_back += typed.read_back;
-        sum.retyped += typed.retyped;
+        sum += grub.types(&format!("echo '{escaped}'<enter>")).await.unwrap();
     }
     grub.types("echo '=end'<enter>").await.unwrap();
     grub.serial_says("\n=end").await;

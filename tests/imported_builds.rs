@@ -63,7 +63,7 @@ fn full_nspawn_a_cloud_image_project_in_hcl_is_built() {
 fn full_qemu_a_preseed_project_in_json_gets_its_installer_to_its_answers() {
     let folder = tempfile::tempdir().unwrap();
     let iso = installer_cd::boot_cd(folder.path());
-    let sha256 = visabuild::plan::hex(&Sha256::digest(fs::read(&iso).unwrap()));
+    let sha256 = visabuild::checksum::hex(&Sha256::digest(fs::read(&iso).unwrap()));
     let variables = [format!("iso_url={}", iso.display()), format!("iso_checksum={sha256}")];
     let project = imported("debian-preseed/debian.json", &variables, folder.path());
     let mut build = build(&project);

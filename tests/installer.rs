@@ -133,7 +133,7 @@ fn qemu_the_installer_on_a_cd_is_typed_its_answers_at_grub_under_uefi() {
 fn nspawn_a_ready_disk_image_is_a_first_disk() {
     let image = images().join("system-base/system-base.qcow2");
     let bytes = fs::read(&image).unwrap();
-    let sha256 = visabuild::plan::hex(&Sha256::digest(&bytes));
+    let sha256 = visabuild::checksum::hex(&Sha256::digest(&bytes));
     let other = image.with_file_name("missing.qcow2");
     let builder = |sha256: &str| {
         format!(

@@ -95,19 +95,7 @@ fn qemu_a_failing_step_shows_the_screen() {
 
 #[test]
 fn qemu_a_reboot_in_a_step_is_survived_and_an_unexpected_one_is_told() {
-    // Not in the cache, where an earlier run may have left it.
-    let unique = uuid::Uuid::new_v4();
-    let reboot = format!(
-        "    - type: shell\n      inline: [\"systemctl reboot\", \"sleep 1000\"]\n      expect_disconnect: true\n    - type: shell\n      inline: [\"test -d /run/systemd\", \"echo back again\", \"true {unique}\"]"
-    );
-    let bench = bench(&reboot);
-    let (_, err, code) = told(&bench.build().output().unwrap());
-    assert_eq!(code, 0, "{err}");
-    assert!(err.contains("back again"), "{err}");
-    bench.steps("    - type: shell\n      inline: [\"systemctl reboot\", \"sleep 1000\"]");
-    let (_, err, code) = told(&bench.build().output().unwrap());
-    assert_eq!(code, 4, "{err}");
-    assert!(err.contains("expect_disconnect"), "{err}");
+    bench(QUICK).survives_a_reboot("true");
 }
 
 #[test]

@@ -108,13 +108,7 @@ impl Desk {
         let (mut sum, start) = (Typed::default(), Instant::now());
         for (number, line) in lines.iter().enumerate() {
             let written = line.replace('<', "<less>").replace('{', "<braceleft>");
-            let typed = self.types(&format!("{written}<enter>")).await.unwrap();
-            sum.keys += typed.keys;
-            sum.events += typed.events;
-            sum.time += typed.time;
-            sum.unseen += typed.unseen;
-            sum.read_back += typed.read_back;
-            sum.retyped += typed.retyped;
+            sum += self.types(&format!("{written}<enter>")).await.unwrap();
             if (number + 1) % 50 == 0 {
                 eprintln!("{} lines in {:?}: {sum:?}", number + 1, start.elapsed());
             }

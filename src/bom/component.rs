@@ -6,9 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::purl::purl;
 use super::supplier::Supplier;
+use crate::checksum::hex;
 use crate::image::record::Record;
 use crate::inventory::{Ecosystem, Entry, expression};
-use crate::plan::hex;
 
 /// One package in one version.
 #[derive(Debug, Clone)]

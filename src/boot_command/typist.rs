@@ -1,6 +1,7 @@
 //! Types a boot command at a machine, and looks at its screen meanwhile.
 
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
@@ -55,6 +56,17 @@ pub struct Typed {
     pub read_back: u64,
     /// Lines that were typed a second time.
     pub retyped: u64,
+}
+
+impl AddAssign for Typed {
+    fn add_assign(&mut self, more: Self) {
+        self.keys += more.keys;
+        self.events += more.events;
+        self.time += more.time;
+        self.unseen += more.unseen;
+        self.read_back += more.read_back;
+        self.retyped += more.retyped;
+    }
 }
 
 /// A boot command that was not typed to its end.

@@ -7,20 +7,19 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::integrity::{self, Sum};
 use super::inventory::{Inventory, Item, ItemKind, Name, State};
 use super::{Cache, LayerInfo, SavedMemory, memory_of};
+use crate::checksum;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::qemu_img;
 use crate::package_cache::Record;
-use crate::plan::hex;
 
 /// Something that is not what was put into the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -234,14 +233,9 @@ fn package_fault(path: &Path) -> Vec<String> {
 /// What is wrong with a file whose SHA-256 is in its `place`.
 fn file_fault(path: &Path, sha256: &str, place: &str) -> Vec<String> {
     let sum = || -> io::Result<String> {
-        let (mut file, mut hasher, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
+        let file = File::open(path)?;
         file.lock_shared()?;
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hex(&hasher.finalize())),
-                count => hasher.update(&buffer[..count]),
-            }
-        }
+        checksum::sha256(file)
     };
     match sum() {
         Ok(sum) if sum == sha256 => Vec::new(),

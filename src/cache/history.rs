@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Cache, replace_file};
+use crate::checksum::hex;
 use crate::error::{Context, Kind, Result};
-use crate::plan::{InputFile, Record, hex};
+use crate::plan::{InputFile, Record};
 
 /// Largest file whose content is kept, bytes.
 const LARGEST: u64 = 256 * 1024;

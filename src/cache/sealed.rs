@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::secrets::SecretTags;
 use super::{Cache, replace_file};
+use crate::checksum::hex;
 use crate::error::{Context, Kind, Result};
-use crate::plan::hex;
 
 /// The state of a finished image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

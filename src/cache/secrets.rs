@@ -14,8 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
 use super::{Cache, replace_file};
+use crate::checksum::hex;
 use crate::error::{Context, Kind, Result};
-use crate::plan::hex;
 
 /// The values of the secrets of this run, by name.
 #[derive(Default, Clone)]

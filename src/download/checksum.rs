@@ -2,95 +2,12 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use md5::Md5;
-use sha1::Sha1;
-use sha2::{Sha224, Sha256, Sha384, Sha512};
-
 use super::place::Place;
+use crate::checksum::{self, Algorithm};
 use crate::error::{Error, Result};
-use crate::plan::hex;
-
-/// A hash function; MD5 and SHA-1 because old checksum lists have nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Algorithm {
-    /// RFC 1321; broken, finds damage but no attack.
-    Md5,
-    /// FIPS 180; broken likewise.
-    Sha1,
-    /// FIPS 180.
-    Sha224,
-    /// FIPS 180.
-    Sha256,
-    /// FIPS 180.
-    Sha384,
-    /// FIPS 180.
-    Sha512,
-}
-
-const ALGORITHMS: [Algorithm; 6] =
-    [Algorithm::Md5, Algorithm::Sha1, Algorithm::Sha224, Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512];
-
-impl Algorithm {
-    /// As checksums name it: `sha256`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Md5 => "md5",
-            Self::Sha1 => "sha1",
-            Self::Sha224 => "sha224",
-            Self::Sha256 => "sha256",
-            Self::Sha384 => "sha384",
-            Self::Sha512 => "sha512",
-        }
-    }
-
-    /// How many hexadecimal digits a checksum has.
-    pub fn digits(self) -> usize {
-        match self {
-            Self::Md5 => 32,
-            Self::Sha1 => 40,
-            Self::Sha224 => 56,
-            Self::Sha256 => 64,
-            Self::Sha384 => 96,
-            Self::Sha512 => 128,
-        }
-    }
-
-    /// The algorithm of a name in any case, with or without a hyphen (`SHA256`, `sha-256`).
-    pub fn named(name: &str) -> Option<Self> {
-        let plain = name.to_ascii_lowercase().replace('-', "");
-        ALGORITHMS.into_iter().find(|algorithm| algorithm.name() == plain)
-    }
-
-    fn sum(self) -> Box<dyn Sum> {
-        match self {
-            Self::Md5 => Box::new(<Md5 as sha2::Digest>::new()),
-            Self::Sha1 => Box::new(<Sha1 as sha2::Digest>::new()),
-            Self::Sha224 => Box::new(<Sha224 as sha2::Digest>::new()),
-            Self::Sha256 => Box::new(<Sha256 as sha2::Digest>::new()),
-            Self::Sha384 => Box::new(<Sha384 as sha2::Digest>::new()),
-            Self::Sha512 => Box::new(<Sha512 as sha2::Digest>::new()),
-        }
-    }
-}
-
-/// A running sum.
-trait Sum {
-    fn add(&mut self, bytes: &[u8]);
-    fn finish(self: Box<Self>) -> String;
-}
-
-impl<D: sha2::Digest> Sum for D {
-    fn add(&mut self, bytes: &[u8]) {
-        self.update(bytes);
-    }
-
-    fn finish(self: Box<Self>) -> String {
-        hex(&self.finalize())
-    }
-}
 
 /// A checksum with its algorithm; shown as `sha256:HEX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +43,7 @@ impl Digest {
 
     /// `digits` of the algorithm that has so many.
     pub fn of_length(digits: &str) -> Option<Self> {
-        ALGORITHMS.into_iter().find_map(|algorithm| Self::new(algorithm, digits))
+        Algorithm::ALL.into_iter().find_map(|algorithm| Self::new(algorithm, digits))
     }
 
     /// The hexadecimal digits, in lower case.
@@ -208,24 +125,15 @@ impl Sums {
         algorithm: Option<Algorithm>,
         mut progress: impl FnMut(u64) -> bool,
     ) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let mut sha256 = Algorithm::Sha256.sum();
-        let mut other = algorithm.filter(|algorithm| *algorithm != Algorithm::Sha256).map(Algorithm::sum);
-        let (mut buffer, mut bytes) = (vec![0; 1 << 20], 0);
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok(Self { sha256: sha256.finish(), bytes, wanted: other.map(Sum::finish) });
-            }
-            sha256.add(&buffer[..count]);
-            if let Some(other) = &mut other {
-                other.add(&buffer[..count]);
-            }
-            bytes += count as u64;
-            if !progress(bytes) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-        }
+        let other = algorithm.filter(|algorithm| *algorithm != Algorithm::Sha256);
+        let algorithms: Vec<_> = std::iter::once(Algorithm::Sha256).chain(other).collect();
+        let mut bytes = 0;
+        let sums = checksum::sums(File::open(path)?, &algorithms, |done| {
+            bytes = done;
+            progress(done)
+        });
+        let mut sums = sums?.into_iter();
+        Ok(Self { sha256: sums.next().unwrap_or_default(), bytes, wanted: sums.next() })
     }
 
     /// Whether the file is what was wanted; if not, a sentence that says so.
@@ -261,7 +169,7 @@ mod tests {
         ] {
             assert_eq!(parse(&text).unwrap(), Checksum::Digest(digest.clone()), "{text}");
         }
-        for algorithm in ALGORITHMS {
+        for algorithm in Algorithm::ALL {
             let digits = "0a".repeat(algorithm.digits() / 2);
             let Checksum::Digest(named) = parse(&format!("{}:{digits}", algorithm.name())).unwrap() else { panic!() };
             assert_eq!(parse(&digits).unwrap(), Checksum::Digest(named.clone()));
@@ -292,14 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn sums_agree_with_coreutils() {
+    fn a_file_is_checked_by_any_algorithm() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, vec![7; 3 << 20]).unwrap();
-        for algorithm in ALGORITHMS {
-            let program = format!("{}sum", algorithm.name());
-            let told = std::process::Command::new(program).arg(&path).output().unwrap().stdout;
-            let digest = Digest::of_length(String::from_utf8(told).unwrap().split(' ').next().unwrap()).unwrap();
+        for algorithm in Algorithm::ALL {
+            let sum = checksum::sums(File::open(&path).unwrap(), &[algorithm], |_| true).unwrap().remove(0);
+            let digest = Digest::of_length(&sum).unwrap();
             let sums = Sums::of(&path, Some(algorithm), |_| true).unwrap();
             assert_eq!(sums.check(Some(&digest)), Ok(()), "{algorithm:?}");
             assert_eq!(sums.bytes, 3 << 20);

@@ -7,8 +7,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::checksum::{Algorithm, Digest};
+use super::checksum::Digest;
 use super::place::Place;
+use crate::checksum::Algorithm;
 
 /// Checksums and the names of what they are of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

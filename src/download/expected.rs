@@ -40,7 +40,7 @@ impl Downloader {
         // A list names files of many folders, and many of them alike.
         let named: Vec<String> =
             std::iter::once(list).chain(files).map(|place| credentials_free(&full(place))).collect();
-        let record = key("list", &crate::plan::hex(&sha2::Sha256::digest(named.join("\n"))));
+        let record = key("list", &crate::checksum::hex(&sha2::Sha256::digest(named.join("\n"))));
         let text = match self.list_text(list, signature, task).await {
             Ok(text) => text,
             Err(Refusal::Fatal(error)) => return Err(error),
@@ -139,7 +139,7 @@ fn read(path: &Path) -> Result<String> {
 /// only what stands between the armour's lines without.
 async fn verified(list: &Path, detached: Option<&Path>, keyring: &Path, task: Task<'_>) -> Result<String> {
     let folder = tempfile::tempdir().context(Kind::Host, || "cannot make a temporary folder")?;
-    let signed = folder.path().join(crate::plan::hex(&sha2::Sha256::digest(task.name)));
+    let signed = folder.path().join(crate::checksum::hex(&sha2::Sha256::digest(task.name)));
     let keyring = std::path::absolute(keyring).context(Kind::Usage, || "the keyring's path cannot be used")?;
     let mut arguments = vec!["--status-fd=1".into(), "--keyring".into(), keyring.into_os_string()];
     match detached {

@@ -21,7 +21,7 @@ use crate::event::Phase;
 use crate::preflight::certificates::Certificate;
 use crate::preflight::reach::{self, Failure, Proxy};
 
-pub use checksum::{Algorithm, Checksum, Digest, Signature};
+pub use checksum::{Checksum, Digest, Signature};
 pub use checksum_list::ChecksumList;
 pub use place::Place;
 pub use store::Stored;

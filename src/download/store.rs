@@ -20,10 +20,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::checksum::{Algorithm, Digest, Sums};
+use super::checksum::{Digest, Sums};
 use super::partial::{Partial, Validators};
 use super::{Task, credentials_free};
 use crate::cache::{Cache, lock_file, publish_file, replace_file, try_lock};
+use crate::checksum::Algorithm;
 use crate::error::{Context, Error, Kind, Result};
 
 /// How often a lock is tried that another process holds. The waiting must end with a cancellation, which a thread
@@ -178,7 +179,7 @@ pub(super) fn url_key(url: &Url) -> String {
 
 /// A name for what belongs to `url`, which may hold credentials, in the role `role`.
 pub(super) fn key(role: &str, url: &str) -> String {
-    format!("{role}-{}", crate::plan::hex(&Sha256::digest(credentials_free(url))))
+    format!("{role}-{}", crate::checksum::hex(&Sha256::digest(credentials_free(url))))
 }
 
 /// The sums of the file at `path`, computed on a thread of its own. The inner error is the disk's.

@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::failure::Failure;
+use crate::checksum::hex;
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::hex;
 use crate::process;
 
 /// What is read at once, bytes.

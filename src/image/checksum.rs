@@ -1,14 +1,12 @@
 //! SHA-256 and SHA-512 of a file in one pass.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256, Sha512};
 
+use crate::checksum::{self, Algorithm};
 use crate::error::{Context, Kind, Result};
-use crate::plan::hex;
 
 /// Checksums of a file, hexadecimal; SHA-512 is what Glance computes (`os_hash_value`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,20 +33,14 @@ impl Checksums {
     /// The file cannot be read.
     pub fn of(path: &Path, mut progress: impl FnMut(u64)) -> Result<Self> {
         let read = || format!("cannot read {}", path.display());
-        let mut file = File::open(path).context(Kind::Build, read)?;
-        let (mut sha256, mut sha512) = (Sha256::new(), Sha512::new());
-        let mut buffer = vec![0; 1 << 20];
-        let mut done = 0;
-        loop {
-            let count = file.read(&mut buffer).context(Kind::Build, read)?;
-            if count == 0 {
-                return Ok(Self { sha256: hex(&sha256.finalize()), sha512: hex(&sha512.finalize()) });
-            }
-            sha256.update(&buffer[..count]);
-            sha512.update(&buffer[..count]);
-            done += count as u64;
+        let file = File::open(path).context(Kind::Build, read)?;
+        let sums = checksum::sums(file, &[Algorithm::Sha256, Algorithm::Sha512], |done| {
             progress(done);
-        }
+            true
+        });
+        let mut sums = sums.context(Kind::Build, read)?.into_iter();
+        let (sha256, sha512) = (sums.next().unwrap_or_default(), sums.next().unwrap_or_default());
+        Ok(Self { sha256, sha512 })
     }
 }
 

@@ -87,7 +87,7 @@ mod tests {
         let wanted: BTreeSet<&str> = include_str!("page/novnc.sha256").lines().collect();
         let sum = |file: &File| {
             let path = file.path.strip_prefix("novnc/").unwrap();
-            format!("{}  {path}", crate::plan::hex(&Sha256::digest(file.content)))
+            format!("{}  {path}", crate::checksum::hex(&Sha256::digest(file.content)))
         };
         let there: Vec<String> = NOVNC.iter().map(sum).collect();
         assert_eq!(there.iter().map(String::as_str).collect::<BTreeSet<_>>(), wanted);

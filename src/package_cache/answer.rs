@@ -24,7 +24,7 @@ use super::index_page;
 use super::log::Log;
 use super::store::{Found, Record};
 use super::target::{Target, public};
-use crate::plan::hex;
+use crate::checksum::hex;
 use crate::preflight::reach;
 
 /// Bytes that go out at once.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::cache::replace_file;
-use crate::plan::hex;
+use crate::checksum::hex;
 
 /// What is remembered, in one small file.
 #[derive(Debug, Clone)]

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::store::{Found, Record, Store};
 use super::target::{Target, public};
 use super::upstream::Upstream;
+use crate::checksum::hex;
 use crate::event::Events;
-use crate::plan::hex;
 use crate::preflight::reach;
 use crate::report::size;
 

@@ -13,14 +13,14 @@
 //! while the content has the size and SHA-256 of its record. Whoever removes one holds its lock and removes the record first.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::cache::{lock_file, replace_file};
+use crate::checksum;
 use crate::disk_space;
 use crate::error::{Context, Kind, Result};
 
@@ -150,23 +150,14 @@ fn verified(path: &Path, record: &Record) -> io::Result<Option<File>> {
     if file.metadata()?.len() != record.size {
         return Ok(None);
     }
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let sha256 = checksum::sha256(&mut file)?;
     file.seek(SeekFrom::Start(0))?;
-    Ok((crate::plan::hex(&hash.finalize()) == record.sha256).then_some(file))
+    Ok((sha256 == record.sha256).then_some(file))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read as _, Write};
     use std::time::Duration;
 
     use super::*;
@@ -181,7 +172,7 @@ mod tests {
             url: "http://mirror.example/pool/x.deb".to_owned(),
             status: 200,
             size: content.len() as u64,
-            sha256: crate::plan::hex(&Sha256::digest(content)),
+            sha256: checksum::sha256(content).unwrap(),
             base: None,
             content_type: None,
             etag: None,

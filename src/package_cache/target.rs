@@ -99,7 +99,7 @@ impl Target {
             hash.update(part);
             hash.update([0]);
         }
-        crate::plan::hex(&hash.finalize())
+        crate::checksum::hex(&hash.finalize())
     }
 
     /// The URL as it may be shown: queries may hold tokens.

@@ -1,15 +1,14 @@
 //! The host's files that a provisioner reads, by name, content and executable bit.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use super::fingerprint::hex;
+use crate::checksum;
 use crate::error::{Error, Result};
 use crate::template::post_processor::{PostProcessor, Processing};
 use crate::template::{Action, AnswerFile, FileCopy, FileSource, HostPath, Installer, Provisioner, ShellSource};
@@ -154,14 +153,6 @@ fn file(path: &Path, name: String, shown: &str) -> io::Result<InputFile> {
         return Ok(InputFile { name, sha256, executable: false, shown, path: read });
     }
     let executable = fs::metadata(path).map_err(with_path)?.permissions().mode() & 0o100 != 0;
-    let mut reader = File::open(path).map_err(with_path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match reader.read(&mut buffer).map_err(with_path)? {
-            0 => break,
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-    Ok(InputFile { name, sha256: hex(&hasher.finalize()), executable, shown, path: read })
+    let sha256 = File::open(path).and_then(checksum::sha256).map_err(with_path)?;
+    Ok(InputFile { name, sha256, executable, shown, path: read })
 }

@@ -18,7 +18,7 @@ use crate::template::{
 };
 
 pub use difference::{Detail, Difference, FileChange, How, PartChange, difference, unified};
-pub use fingerprint::{Fingerprint, hex};
+pub use fingerprint::Fingerprint;
 pub use inputs::{InputFile, beside_playbook};
 pub use record::{Facts, Part, PartKind, Record, RecordedFile};
 pub use text::{Spot, counted};

@@ -5,20 +5,14 @@
 //! file is written anew.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-use md5::Md5;
-use sha1::Sha1;
-use sha2::digest::DynDigest;
-use sha2::{Sha224, Sha256, Sha384, Sha512};
 
 use super::background::{self, Meter};
 use super::new_file::{Place, failed};
 use super::{Given, Outcome};
+use crate::checksum::{self, Algorithm};
 use crate::error::Result;
-use crate::plan::hex;
-use crate::template::post_processor::{Algorithm, Checksum};
+use crate::template::post_processor::Checksum;
 
 pub(super) async fn run(given: &Given<'_>, checksum: &Checksum) -> Result<Outcome> {
     let files = given.artifact.files.clone();
@@ -47,26 +41,8 @@ pub(super) async fn run(given: &Given<'_>, checksum: &Checksum) -> Result<Outcom
 
 /// The checksums of a file, which is read once.
 fn sums(file: &Path, algorithms: &[Algorithm], meter: &Meter) -> Result<Vec<String>> {
-    let mut digests: Vec<Box<dyn DynDigest>> = algorithms.iter().map(|algorithm| digest(*algorithm)).collect();
-    let mut source = meter.count(File::open(file).map_err(|error| failed(file, error))?);
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match source.read(&mut buffer).map_err(|error| failed(file, error))? {
-            0 => return Ok(digests.into_iter().map(|digest| hex(&digest.finalize())).collect()),
-            count => digests.iter_mut().for_each(|digest| digest.update(&buffer[..count])),
-        }
-    }
-}
-
-fn digest(algorithm: Algorithm) -> Box<dyn DynDigest> {
-    match algorithm {
-        Algorithm::Md5 => Box::<Md5>::default(),
-        Algorithm::Sha1 => Box::<Sha1>::default(),
-        Algorithm::Sha224 => Box::<Sha224>::default(),
-        Algorithm::Sha256 => Box::<Sha256>::default(),
-        Algorithm::Sha384 => Box::<Sha384>::default(),
-        Algorithm::Sha512 => Box::<Sha512>::default(),
-    }
+    let source = meter.count(File::open(file).map_err(|error| failed(file, error))?);
+    checksum::sums(source, algorithms, |_| true).map_err(|error| failed(file, error))
 }
 
 /// A line as sha256sum(1) writes it into the file `list`, from whose folder the names are.

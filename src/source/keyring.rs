@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::apt::{ARCHIVE_KEYRING, Acquire, Mirror, Mirrors, moving};
 use super::write_private;
+use crate::checksum::hex;
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::hex;
 use crate::process::Run;
 
 /// Runs APT's own downloader: same proxies, same certificates.

@@ -17,7 +17,7 @@ use crate::error::{Location, Problem};
 
 pub use artifice::Artifice;
 pub use bills::{Bill, DiffFormat, PackageDiff, ReleaseNote, Sbom};
-pub use checksum::{Algorithm, Checksum};
+pub use checksum::Checksum;
 pub use compress::{Archive, Compress, Compression, Format};
 pub use convert::{Convert, DiskFormat};
 pub use manifest::Manifest;

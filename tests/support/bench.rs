@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
+use uuid::Uuid;
 use visabuild::engine::Engine;
 
 use super::{Run, shared, tiny_project, told, visabuild};
@@ -52,6 +53,23 @@ impl Bench {
         command.env("XDG_CACHE_HOME", &self.cache);
         command.args(["build", "-C"]).arg(self.folder.path()).args(["-rp", password]);
         command
+    }
+
+    /// A step may reboot the guest and the next one, which ends with `last`, goes on; where it may not, it fails.
+    pub fn survives_a_reboot(&self, last: &str) {
+        // Not in the cache, where an earlier run may have left it.
+        let salt = Uuid::new_v4();
+        let reboot = "    - type: shell\n      inline: [\"systemctl reboot\", \"sleep 1000\"]";
+        let next =
+            format!("    - type: shell\n      inline: [test -d /run/systemd, \"{last}\", echo back again {salt}]");
+        self.steps(&format!("{reboot}\n      expect_disconnect: true\n{next}"));
+        let (_, err, code) = told(&self.build().output().unwrap());
+        assert_eq!(code, 0, "{err}");
+        assert!(err.contains("| back again"), "{err}");
+        self.steps(reboot);
+        let (_, err, code) = told(&self.build().output().unwrap());
+        assert_eq!(code, 4, "{err}");
+        assert!(err.contains("expect_disconnect"), "{err}");
     }
 
     pub fn results(&self) -> PathBuf {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
+use visabuild::checksum::hex;
 use visabuild::event::Events;
-use visabuild::plan::hex;
 use visabuild::verify::disk::Disk;
 use visabuild::verify::disk::files::EntryKind;
 

@@ -3,7 +3,8 @@
 use super::provisioner::SHELL_LOCAL_KEYS;
 use super::{Form, Group, Key, Map, Table};
 use crate::bom;
-use crate::template::post_processor::{Algorithm, DiffFormat, DiskFormat, Format};
+use crate::checksum::Algorithm;
+use crate::template::post_processor::{DiffFormat, DiskFormat, Format};
 
 const TEXT: Form = Form::Text;
 const BOOLEAN: Form = Form::Boolean;

@@ -91,33 +91,37 @@ const COMMON: Group = Group {
 pub(super) const ONE_BUILD: &str = "a template has one build, and all its builders make the same disk";
 const OWN_TEMPLATE: &str = "put the step into a template of its own that extends this one";
 
+const INLINE_SHEBANG: Key = Key::packer(
+    "inline_shebang",
+    "/bin/sh -e",
+    TEXT,
+    "/bin/bash -eu",
+    "first line of an inline script that brings none",
+);
+const ENVIRONMENT_VARS: Key = Key::packer(
+    "environment_vars",
+    "-",
+    Form::List(&TEXT),
+    "['LANG=C']",
+    "`NAME=VALUE`; a secret is never on a command line",
+);
+const ENV: Key = Key::packer(
+    "env",
+    "-",
+    Form::Map(&Map { names: Some(super::project::IDENTIFIER), value: TEXT, or_nothing: true, some: false }),
+    "{LANG: C}",
+    "as `environment_vars`, which it wins over",
+);
+
 const SHELL_KEYS: Group = Group {
     whose: "Packer's shell provisioner",
     keys: &[
         Key::packer("inline", "-", Form::Some(&TEXT), "[apt-get update]", "lines of one script"),
         Key::packer("script", "-", TEXT, "note", "a script of the host"),
         Key::packer("scripts", "-", Form::Some(&TEXT), "[note]", "scripts of the host, in this order"),
-        Key::packer(
-            "inline_shebang",
-            "/bin/sh -e",
-            TEXT,
-            "/bin/bash -eu",
-            "first line of an inline script that brings none",
-        ),
-        Key::packer(
-            "environment_vars",
-            "-",
-            Form::List(&TEXT),
-            "['LANG=C']",
-            "`NAME=VALUE`; a secret is never on a command line",
-        ),
-        Key::packer(
-            "env",
-            "-",
-            Form::Map(&Map { names: Some(super::project::IDENTIFIER), value: TEXT, or_nothing: true, some: false }),
-            "{LANG: C}",
-            "as `environment_vars`, which it wins over",
-        ),
+        INLINE_SHEBANG,
+        ENVIRONMENT_VARS,
+        ENV,
         Key::refused(
             "env_var_format",
             "`%s='%s' `",
@@ -175,27 +179,9 @@ pub(crate) const SHELL_LOCAL_KEYS: Group = Group {
         Key::packer("inline", "-", Form::Some(&TEXT), "[make key]", "lines of one script"),
         Key::packer("script", "-", TEXT, "note", "a script, which has to be executable"),
         Key::packer("scripts", "-", Form::Some(&TEXT), "[note]", "scripts, in this order"),
-        Key::packer(
-            "inline_shebang",
-            "/bin/sh -e",
-            TEXT,
-            "/bin/bash -eu",
-            "first line of an inline script that brings none",
-        ),
-        Key::packer(
-            "environment_vars",
-            "-",
-            Form::List(&TEXT),
-            "['LANG=C']",
-            "`NAME=VALUE`; a secret is never on a command line",
-        ),
-        Key::packer(
-            "env",
-            "-",
-            Form::Map(&Map { names: Some(super::project::IDENTIFIER), value: TEXT, or_nothing: true, some: false }),
-            "{LANG: C}",
-            "as `environment_vars`, which it wins over",
-        ),
+        INLINE_SHEBANG,
+        ENVIRONMENT_VARS,
+        ENV,
         Key::refused(
             "env_var_format",
             "`%s='%s' `",

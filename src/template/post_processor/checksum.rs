@@ -3,45 +3,11 @@
 use serde::Serialize;
 
 use super::{Own, output};
+use crate::checksum::Algorithm;
 use crate::error::Problem;
 use crate::template::fields::{Fields, Reader};
 use crate::template::nearest::suggestion;
 use crate::template::yaml::Node;
-
-/// A kind of checksum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Algorithm {
-    /// MD5.
-    Md5,
-    /// SHA-1.
-    Sha1,
-    /// SHA-224.
-    Sha224,
-    /// SHA-256.
-    Sha256,
-    /// SHA-384.
-    Sha384,
-    /// SHA-512.
-    Sha512,
-}
-
-impl Algorithm {
-    /// All of them.
-    pub const ALL: [Self; 6] = [Self::Md5, Self::Sha1, Self::Sha224, Self::Sha256, Self::Sha384, Self::Sha512];
-
-    /// Its name in Packer and in the name of the program: `sha256`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Md5 => "md5",
-            Self::Sha1 => "sha1",
-            Self::Sha224 => "sha224",
-            Self::Sha256 => "sha256",
-            Self::Sha384 => "sha384",
-            Self::Sha512 => "sha512",
-        }
-    }
-}
 
 /// Writes checksums of the artifact.
 #[derive(Debug, Clone, Serialize)]

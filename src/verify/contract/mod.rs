@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checksum::hex;
 use crate::error::{Error, Kind, Location, Result, read_to_string};
-use crate::plan::hex;
 use sha2::{Digest, Sha256};
 
 pub use probe::{Expect, GUACD, JUPYTER, Login, PamResult, Picture, Presence, Probe, Token, What};
