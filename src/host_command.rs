@@ -88,6 +88,9 @@ async fn run_script(
     let (program, arguments) = argv.split_first().ok_or_else(|| Error::usage("`execute_command` is empty"))?;
     let mut command = Command::new(program);
     command.args(arguments).current_dir(&local.folder);
+    // A command line without `{{ .Vars }}` has them as well.
+    let variables = surroundings.variables.iter().chain(&local.environment_vars);
+    command.envs(variables.map(|(name, value)| (name, value.plain())));
     let mut errors = Tail::default();
     let status = run_group(command, surroundings.cancel, |stream, line| {
         if stream == Stream::Stderr {

@@ -510,6 +510,26 @@ fn files_that_are_not_there() {
 }
 
 #[test]
+fn a_script_of_the_host_that_its_shell_cannot_run() {
+    let manifest = "packer:\n  provisioners:\n    - {type: shell-local, script: s.sh}\n    \
+                    - {type: shell-local, script: s.sh, execute_command: [bash, '{{ .Script }}']}\n";
+    Broken::project(&[(APPS, manifest), ("templates/apps/s.sh", "true\n")]).says(&[
+        "templates/apps/manifest.yml:3:35: `templates/apps/s.sh` is not executable (`chmod +x` it, or name its \
+         interpreter in `execute_command`)",
+    ]);
+}
+
+#[test]
+fn a_power_off_that_stops_no_services() {
+    let manifest =
+        "packer:\n  builders:\n    - {name: qemu, type: qemu, disk_image: true, shutdown_command: poweroff -f}\n";
+    Broken::project(&[(APPS, manifest)]).says(&[
+        "templates/apps/manifest.yml:3:68: `shutdown_command` has `-f`, which stops no services (leave it out: what they \
+         write at their end would be lost, and the build's own access would stay)",
+    ]);
+}
+
+#[test]
 fn files_of_packages_are_looked_for_where_packme_does() {
     let config = "templates:\n  base: {packages: [sssd]}\n";
     let package = "provisioners:\n  - {type: file, source: sssd.conf, destination: /etc/sssd}\n";

@@ -68,6 +68,15 @@ async fn a_command_runs_in_its_folder_with_packers_variables_and_leaves_nothing(
 }
 
 #[tokio::test]
+async fn a_command_line_without_vars_has_the_variables_as_well() {
+    let mut bench = Bench::new().await;
+    let mut local = inline(&["echo \"$V $PACKER_BUILD_NAME\""], bench.sshd.folder());
+    local.environment_vars = vec![("V".to_owned(), "it's".into())];
+    local.execute_command = ["/bin/sh", "{{ .Script }}"].map(Text::from).into();
+    assert_eq!(bench.lines(&step(local)).await, ["it's visa-base"]);
+}
+
+#[tokio::test]
 async fn a_command_reaches_the_guest_by_what_it_is_told() {
     let mut bench = Bench::new().await;
     let folder = bench.folder("project");

@@ -377,6 +377,19 @@ fn artifice_takes_files_that_are_there() {
 }
 
 #[test]
+fn artifice_of_what_its_own_chain_makes_is_done_once_and_made_again_where_it_is_gone() {
+    let bench = bench(
+        "- - {type: convert, format: raw}\n  - {type: artifice, files: [app.raw]}\n  - compress\n\
+         - - {type: shell-local, command: 'echo made >\"$(dirname \"$VISABUILD_IMAGE\")\"/made.txt'}\n  - {type: artifice, files: [made.txt]}",
+    );
+    assert_eq!(build(&bench).len(), 5);
+    assert_eq!(build(&bench), Vec::<String>::new());
+    fs::remove_file(bench.path("builds/app/made.txt")).unwrap();
+    assert_eq!(build(&bench).len(), 2);
+    assert_eq!(build(&bench), Vec::<String>::new());
+}
+
+#[test]
 fn a_failure_leaves_what_was_done_and_the_next_run_does_the_rest() {
     let good = "- checksum\n- {type: convert, format: vmdk, options: {subformat: streamOptimized}}\n- {type: compress, output: x.gz}";
     let bench = bench(&good.replace("streamOptimized", "nonsense"));
@@ -495,6 +508,19 @@ fn absolute_names_go_where_they_say_but_not_among_results() {
         inside.display()
     );
     assert!(err.contains(&told), "{err}");
+    let (_, err, code) = bench.run(&["validate"]);
+    assert_eq!((code, err.contains(&told)), (2, true), "{err}");
+    // Whatever way leads there.
+    std::os::unix::fs::symlink("builds", bench.path("link")).unwrap();
+    let before = fs::read(bench.image("app")).unwrap();
+    for around in ["builds/../builds/app/app.qcow2", "link/app/app.qcow2"] {
+        say(&bench, &format!("- {{type: compress, output: {}}}", bench.path(around).display()));
+        for output in ["builds", "link", "templates/../builds"] {
+            let (_, err, code) = bench.run(&["build", "--output", bench.path(output).to_str().unwrap()]);
+            assert_eq!(code, 2, "{around} {output}: {err}");
+        }
+    }
+    assert_eq!(fs::read(bench.image("app")).unwrap(), before);
 }
 
 #[test]

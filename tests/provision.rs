@@ -153,6 +153,7 @@ async fn a_secret_reaches_the_script_but_no_command_line() {
     for command in [
         "chmod +x {{ .Path }}; {{ .Vars }} {{ .Path }} && true",
         "chmod +x {{ .Path }}; env {{ .Vars }} {{ .Path }} && true",
+        "chmod +x {{ .Path }}; {{ .Vars }}{{ .Path }} && true",
         "chmod +x {{ .Path }}; . {{ .EnvVarFile }} && {{ .Path }} && true",
     ] {
         step.execute_command = command.into();

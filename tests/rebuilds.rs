@@ -10,35 +10,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use support::bench::{Bench, cache_with_the_base};
-use support::tree::{Tree, differences, tree};
+use support::random::Random;
+use support::tree::{Tree, differences, newest_layer};
 use support::{Run, child_template, told};
 use uuid::Uuid;
 use visabuild::engine::Engine;
-
-/// SplitMix64: the same numbers for the same seed, which a failure prints.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let seed = std::env::var("REBUILDS_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0);
-        eprintln!("the same again by REBUILDS_SEED={seed}");
-        Self(seed)
-    }
-
-    /// A number below `end`.
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(end).unwrap()).unwrap()
-    }
-}
 
 /// A step as it stands in a template.
 #[derive(Debug, Clone)]
@@ -227,21 +207,6 @@ impl Project {
     }
 }
 
-/// The files of the newest layer of `app`.
-async fn newest_layer(cache: &Path) -> Tree {
-    let folder = cache.join("visabuild/layers");
-    let records = fs::read_dir(&folder).unwrap().flatten().filter_map(|entry| {
-        let name = entry.file_name().into_string().unwrap();
-        let key = name.strip_suffix(".json").filter(|key| !key.ends_with(".sum"))?;
-        let record: serde_json::Value = serde_json::from_slice(&fs::read(entry.path()).unwrap()).unwrap();
-        let disk = folder.join(format!("{key}.{}.qcow2", record["instance"].as_str()?));
-        // The record of a layer that was taken out of the cache is newer than its disk.
-        (record["template"] == "app").then(|| (entry.metadata().unwrap().modified().unwrap(), disk))
-    });
-    let newest: Option<(SystemTime, PathBuf)> = records.max_by_key(|(time, _)| *time);
-    tree(&newest.unwrap().1).await
-}
-
 /// Builds the last layer with a cache that is empty but for the base.
 async fn from_the_start(project: &Project, bench: &mut Bench, empty: &Path) -> Tree {
     for store in ["layers", "checkpoints"] {
@@ -251,7 +216,7 @@ async fn from_the_start(project: &Project, bench: &mut Bench, empty: &Path) -> T
     let (_, err, code) = told(&project.build(bench, "none").output().unwrap());
     assert_eq!(code, 0, "{err}");
     bench.cache = cache;
-    newest_layer(empty).await
+    newest_layer(empty, "app").await
 }
 
 /// The two caches of a test, and its project's folder.
@@ -283,7 +248,7 @@ async fn edits_give_what_a_build_from_the_start_gives(count: usize) {
         let (_, err, code) = told(&project.build(&bench, "all").output().unwrap());
         assert_eq!(code, 0, "edit {number}, {what}: {err}");
         resumed += usize::from(err.contains("steps left to do") || err.contains("its layer is in the cache"));
-        let cached = newest_layer(&bench.cache).await;
+        let cached = newest_layer(&bench.cache, "app").await;
         let anew = from_the_start(&project, &mut bench, &empty).await;
         let differing = differences(&cached, &anew);
         assert!(differing.is_empty(), "edit {number}, {what}: {differing:#?}\n{project:#?}\n{err}");
@@ -324,7 +289,7 @@ async fn full_nspawn_kill_9_at_twenty_moments_never_leaves_a_wrong_layer() {
         // What was built until then is used, and right.
         let (_, err, code) = told(&project.build(&bench, "all").output().unwrap());
         assert_eq!(code, 0, "kill {number} after {seen} lines: {err}");
-        let cached = newest_layer(&bench.cache).await;
+        let cached = newest_layer(&bench.cache, "app").await;
         let anew = from_the_start(&project, &mut bench, &empty).await;
         let differing = differences(&cached, &anew);
         assert!(differing.is_empty(), "kill {number} after {seen} lines: {differing:#?}\n{err}");

@@ -103,7 +103,10 @@ fn image(record: &Record) -> Part {
     let commit = record.commit.as_deref().map(|commit| property("commit", commit));
     let os = record.os.as_ref().map(|os| property("os", format!("{} {}", os.id, os.version).trim()));
     let mut properties = vec![property("file", &record.image.file)];
-    properties.extend(os.into_iter().chain(commit));
+    let is_cut = record.installed().0.is_cut;
+    let incomplete =
+        is_cut.then(|| property("incomplete", "more Python distributions and npm packages than are listed"));
+    properties.extend(os.into_iter().chain(commit).chain(incomplete));
     Part {
         r#type: "operating-system",
         reference: format!("image-{}", record.image.sha256),

@@ -93,9 +93,6 @@ struct Package {
     /// 7.21
     #[serde(skip_serializing_if = "Vec::is_empty")]
     external_refs: Vec<ExternalRef>,
-    /// 7.24
-    #[serde(skip_serializing_if = "Option::is_none")]
-    primary_package_purpose: Option<&'static str>,
 }
 
 /// 7.10
@@ -150,6 +147,9 @@ fn relationship(from: &str, kind: &'static str, to: &str) -> Relationship {
     Relationship { spdx_element_id: from.to_owned(), relationship_type: kind, related_spdx_element: to.to_owned() }
 }
 
+/// What is said of an image with more packages than were listed.
+const INCOMPLETE: &str = "There are more Python distributions and npm packages in it than are listed here.";
+
 fn image(record: &Record) -> Package {
     let checksum = |algorithm, value: &str| Checksum { algorithm, checksum_value: value.to_owned() };
     let commit = record.commit.as_ref().map(|commit| format!("templates of the commit {commit}"));
@@ -169,9 +169,8 @@ fn image(record: &Record) -> Package {
         license_comments: None,
         copyright_text: NO_ASSERTION,
         summary: Some(record.description.trim().to_owned()).filter(|text| !text.is_empty()),
-        comment: None,
+        comment: record.installed().0.is_cut.then(|| INCOMPLETE.to_owned()),
         external_refs: Vec::new(),
-        primary_package_purpose: Some("OPERATING-SYSTEM"),
     }
 }
 
@@ -205,6 +204,5 @@ fn package(component: &Component) -> Package {
         summary: None,
         comment: (!places.is_empty()).then(|| format!("installed in {}", places.join(", "))),
         external_refs: purl.into_iter().collect(),
-        primary_package_purpose: None,
     }
 }

@@ -154,7 +154,9 @@ pub fn beside(path: &Path) -> PathBuf {
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    // A name alone has an empty parent.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Opens (and makes) a lock file.

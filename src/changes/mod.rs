@@ -65,7 +65,8 @@ pub struct PackageChanges {
     pub downgraded: Vec<Replaced>,
     /// In another version, of which nobody says whether it is later.
     pub changed: Vec<Replaced>,
-    /// Kinds of which one of the images has no list: an earlier visabuild listed the system's packages only.
+    /// Kinds of which one of the images has no whole list: an earlier visabuild listed the system's packages only, and a
+    /// very long list is cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_compared: Vec<Ecosystem>,
 }
@@ -122,8 +123,13 @@ type Versions<'a> = BTreeMap<Key, (&'a str, BTreeSet<&'a str>)>;
 
 /// Compares two lists of packages, of the kinds that both were looked through for.
 pub fn compare(old: (&Inventory, &[Ecosystem]), new: (&Inventory, &[Ecosystem])) -> PackageChanges {
-    let both: Vec<Ecosystem> =
-        Ecosystem::ALL.into_iter().filter(|kind| old.1.contains(kind) && new.1.contains(kind)).collect();
+    // What is not in a list that was cut may be there all the same.
+    let is_whole =
+        |kind: &Ecosystem| !(old.0.is_cut || new.0.is_cut) || !matches!(kind, Ecosystem::Python | Ecosystem::Npm);
+    let both: Vec<Ecosystem> = Ecosystem::ALL
+        .into_iter()
+        .filter(|kind| old.1.contains(kind) && new.1.contains(kind) && is_whole(kind))
+        .collect();
     let (before, after) = (versions(old.0, &both), versions(new.0, &both));
     let mut changes = PackageChanges { not_compared: not_compared(old.0, new.0, &both), ..PackageChanges::default() };
     let keys: BTreeSet<&Key> = before.keys().chain(after.keys()).collect();

@@ -39,11 +39,13 @@ fn packages_come_go_and_are_replaced() {
 fn what_an_earlier_visabuild_did_not_list_did_not_come_new() {
     let old = Inventory { debian: vec![entry("bash", "5.2-1", None)], ..Inventory::default() };
     let new = Inventory { python: vec![entry("numpy", "2.1", Some("/opt/a"))], ..old.clone() };
+    let cut = Inventory { is_cut: true, ..old.clone() };
+    assert_eq!(compare((&new, &Ecosystem::ALL), (&cut, &Ecosystem::ALL)).removed, []);
     let changes = compare((&old, &[Ecosystem::Debian]), (&new, &Ecosystem::ALL));
     assert!(changes.is_empty());
     assert_eq!(changes.not_compared, [Ecosystem::Python]);
     assert_eq!(
         text(&changes),
-        "no package is another one\nnot compared: Python distributions, of which one of the manifests has no list\n"
+        "no package is another one\nnot compared: Python distributions, of which one of the manifests has no whole list\n"
     );
 }

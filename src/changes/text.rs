@@ -22,7 +22,7 @@ pub fn text(changes: &PackageChanges) -> String {
         out.push_str("no package is another one\n");
     }
     for kind in &changes.not_compared {
-        let _ = writeln!(out, "not compared: {}, of which one of the manifests has no list", kind.title());
+        let _ = writeln!(out, "not compared: {}, of which one of the manifests has no whole list", kind.title());
     }
     out
 }

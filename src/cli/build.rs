@@ -36,6 +36,7 @@ use crate::report::{TemplateLogs, size};
 use crate::source::apt::{Acquire, Mirrors};
 use crate::source::bootstrap;
 use crate::source::keyring::Pinned;
+use crate::template::paths::resolved;
 use crate::verify::disk::scan::Secret;
 use crate::verify::{self, contract::Contract};
 
@@ -171,7 +172,7 @@ async fn build(
 }
 
 pub(super) fn output_folder(output: Option<PathBuf>, root: &Path) -> Result<PathBuf> {
-    std::path::absolute(output.unwrap_or_else(|| root.join("builds")))
+    resolved(&output.unwrap_or_else(|| root.join("builds")))
         .context(Kind::Usage, || "the output folder has no usable name")
 }
 

@@ -31,6 +31,10 @@ const LONGEST: usize = 120;
 /// References to licences of a document's own (`LicenseRef-`) are none either: nobody could tell what they mean.
 pub fn expression(text: &str) -> Option<String> {
     let has_reference = text.to_ascii_lowercase().contains("ref-");
+    // Operators are capitals (annex D.2); many write them as they speak.
+    let operator = |word: &str| ["AND", "OR", "WITH"].into_iter().find(|operator| operator.eq_ignore_ascii_case(word));
+    let text: Vec<&str> = text.split_whitespace().map(|word| operator(word).unwrap_or(word)).collect();
+    let text = &text.join(" ");
     let mode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
     let parsed = Expression::parse_mode(text, mode).ok().filter(|_| !has_reference)?;
     Some(parsed.to_string())
@@ -39,11 +43,17 @@ pub fn expression(text: &str) -> Option<String> {
 /// What a Python distribution's fields `License-Expression`, `License` and `Classifier` say.
 pub(super) fn of_python(expression: Option<&str>, license: Option<&str>, classifiers: &[String]) -> Option<String> {
     let said = |text: &&str| !text.is_empty() && *text != "UNKNOWN" && text.chars().count() <= LONGEST;
-    let known: Vec<String> = classifiers.iter().filter_map(|classifier| classified(classifier)).collect();
+    let mut known: Vec<String> = classifiers.iter().filter_map(|classifier| classified(classifier)).collect();
+    known.dedup();
+    known.truncate(8);
     let license = license.filter(said);
     // A text such as `MIT license` says less than the classifier.
     let better = |text: &&str| self::expression(text).is_some() || known.is_empty();
-    expression.filter(said).or(license.filter(better)).map(str::to_owned).or_else(|| joined(known))
+    expression.filter(said).or(license.filter(better)).map(str::to_owned).or_else(|| match &known[..] {
+        [] => None,
+        // Whether one may choose or has to keep all is not said (PEP 639).
+        _ => Some(known.join(", ")),
+    })
 }
 
 /// `License :: OSI Approved :: MIT License` as a licence; none of one that names a family only.

@@ -218,11 +218,19 @@ fn said(value: &str) -> Option<String> {
     (!value.is_empty() && value != "(none)").then(|| value.to_owned())
 }
 
-/// An address of a page that holds nobody's credentials.
+/// An address of a page that holds nobody's credentials, as RFC 3986 writes it and on a host with a domain: what others
+/// say is wrong would make a whole bill of materials so.
 fn page(value: &str) -> Option<String> {
     let is_page = |url: &reqwest::Url| {
         let has_nobody = url.username().is_empty() && url.password().is_none();
-        matches!(url.scheme(), "http" | "https") && url.has_host() && has_nobody
+        let is_label =
+            |label: &str| !label.is_empty() && label.chars().all(|char| char.is_ascii_alphanumeric() || char == '-');
+        let is_domain = |host: &str| host.contains('.') && host.split('.').all(is_label);
+        url.host_str().is_some_and(is_domain) && has_nobody
     };
-    said(value).filter(|value| !value.contains(char::is_whitespace) && value.parse().is_ok_and(|url| is_page(&url)))
+    let is_written = |value: &String| {
+        let has_scheme = ["http://", "https://"].iter().any(|scheme| value.starts_with(scheme));
+        has_scheme && value.chars().all(|char| char.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()*+,;=%".contains(char))
+    };
+    said(value).filter(|value| is_written(value) && value.parse().is_ok_and(|url| is_page(&url)))
 }

@@ -87,12 +87,30 @@ fn an_npm_package_is_what_its_json_says() {
 }
 
 #[test]
+fn only_pages_that_everybody_takes_are_homepages() {
+    for (url, taken) in [
+        ("https://x.org/a?b#c", true),
+        ("http://x-y.org:80/%20", true),
+        ("https://x.org/a|b", false),
+        ("http://localhost", false),
+        ("https://exa_mple.org/", false),
+        ("http:foo.org", false),
+        ("https://me:pw@x.org", false),
+        ("ftp://x.org", false),
+    ] {
+        let inventory = read(&format!("deb\tinstalled\tbash\t5.2-1\tamd64\tbash\t5.2-1\tDebian\t{url}\n"));
+        assert_eq!(inventory.debian.first().map(|one| one.homepage.is_some()), Some(taken), "{url}");
+    }
+}
+
+#[test]
 fn only_expressions_of_spdx_are_expressions() {
     for (text, wanted) in [
         ("MIT", Some("MIT")),
         ("GPL-2.0-or-later WITH Classpath-exception-2.0", Some("GPL-2.0-or-later WITH Classpath-exception-2.0")),
         ("MIT OR Apache-2.0", Some("MIT OR Apache-2.0")),
         ("GPL-2.0", Some("GPL-2.0")),
+        ("MIT and (Apache-2.0 or ISC)", Some("MIT AND (Apache-2.0 OR ISC)")),
         ("BSD License", None),
         ("LicenseRef-Ours", None),
         ("MIT OR BSD License", None),

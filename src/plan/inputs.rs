@@ -51,7 +51,7 @@ pub fn of(provisioner: &Provisioner) -> Result<Vec<InputFile>> {
                 let mut files = Vec::new();
                 let is_read = |path: &&HostPath| path.secrets.is_empty() && (!generated || path.path.exists());
                 for path in paths.iter().filter(is_read) {
-                    tree(path, &mut files)?;
+                    tree(path, |_| true, &mut files)?;
                 }
                 Ok(files)
             }
@@ -120,13 +120,15 @@ fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-fn tree(path: &HostPath, files: &mut Vec<InputFile>) -> io::Result<()> {
+/// The file, or the files of the folder without those of folders that `is_wanted` does not want.
+fn tree(path: &HostPath, is_wanted: impl Fn(&Path) -> bool, files: &mut Vec<InputFile>) -> io::Result<()> {
     if !path.path.is_dir() {
         files.push(file(&path.path, name_of(&path.path), &path.shown)?);
         return Ok(());
     }
     // Links are followed, as they are when the folder is copied into the guest.
-    for entry in WalkDir::new(&path.path).follow_links(true).min_depth(1).sort_by_file_name() {
+    let entries = WalkDir::new(&path.path).follow_links(true).min_depth(1).sort_by_file_name().into_iter();
+    for entry in entries.filter_entry(|entry| !entry.file_type().is_dir() || is_wanted(entry.path())) {
         let entry = entry.map_err(|error| {
             let text = error.to_string();
             error.into_io_error().unwrap_or_else(|| io::Error::other(text))
@@ -152,7 +154,12 @@ fn file(path: &Path, name: String, shown: &str) -> io::Result<InputFile> {
         let sha256 = format!("-> {}", target.display());
         return Ok(InputFile { name, sha256, executable: false, shown, path: read });
     }
-    let executable = fs::metadata(path).map_err(with_path)?.permissions().mode() & 0o100 != 0;
+    let metadata = fs::metadata(path).map_err(with_path)?;
+    if !metadata.is_file() {
+        // A pipe or a device might never end.
+        return Err(with_path(io::Error::new(io::ErrorKind::InvalidInput, "is neither a file nor a folder")));
+    }
+    let executable = metadata.permissions().mode() & 0o100 != 0;
     let sha256 = File::open(path).and_then(checksum::sha256).map_err(with_path)?;
     Ok(InputFile { name, sha256, executable, shown, path: read })
 }

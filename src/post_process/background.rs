@@ -77,8 +77,9 @@ pub(super) async fn run<T: Send + 'static>(
             }
         }
     };
-    if cancel.is_cancelled() {
-        return Err(Error::new(Kind::Interrupted, "stopped"));
+    match ended.context(Kind::Build, || "the work ended unexpectedly")? {
+        // What is done is done, and is to be known.
+        Err(_) if cancel.is_cancelled() => Err(Error::new(Kind::Interrupted, "stopped")),
+        ended => ended,
     }
-    ended.context(Kind::Build, || "the work ended unexpectedly")?
 }

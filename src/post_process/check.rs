@@ -7,6 +7,7 @@ use super::look_up;
 use crate::error::{Error, Kind, Problem, Result};
 use crate::plan::{Plan, PostStep, Stage};
 use crate::preflight::tools;
+use crate::template::paths::resolved;
 use crate::template::post_processor::{PostProcessor, Processing};
 
 /// Says that the post-processors of `plan` can do their work with results in the folder `output`, and that the programs of
@@ -16,11 +17,7 @@ use crate::template::post_processor::{PostProcessor, Processing};
 /// One would write over results (kind usage), or a program is missing (kind host).
 pub fn check(plan: &Plan, output: &Path, search: &OsStr) -> Result<()> {
     let stages = || plan.stages.iter().filter(|stage| !stage.post_processors.is_empty());
-    let steps = stages().flat_map(|stage| stage.post_processors.iter().flatten().map(|step| &step.post_processor));
-    let problems: Vec<Problem> = steps.flat_map(|step| over_results(step, output)).collect();
-    if !problems.is_empty() {
-        return Err(Error::problems(Kind::Usage, problems));
-    }
+    check_outputs(plan, output)?;
     for stage in stages() {
         if let Some(step) = needs_qemu_img(stage, output).filter(|_| tools::find("qemu-img", search).is_none()) {
             let PostProcessor { label, location, .. } = &step.post_processor;
@@ -31,10 +28,21 @@ pub fn check(plan: &Plan, output: &Path, search: &OsStr) -> Result<()> {
     Ok(())
 }
 
+/// Says that no post-processor of `plan` would write over results in the folder `output`.
+///
+/// # Errors
+/// One would (kind usage).
+pub fn check_outputs(plan: &Plan, output: &Path) -> Result<()> {
+    let steps = plan.stages.iter().flat_map(|stage| stage.post_processors.iter().flatten());
+    let problems: Vec<Problem> = steps.flat_map(|step| over_results(&step.post_processor, output)).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Error::problems(Kind::Usage, problems)) }
+}
+
 /// Absolute names that would be in the folder of the results of a template.
 fn over_results(step: &PostProcessor, output: &Path) -> Vec<Problem> {
     let inside = |name: &&str| {
-        let Ok(rest) = Path::new(name).strip_prefix(output) else { return false };
+        let Ok(path) = resolved(Path::new(name)) else { return false };
+        let Ok(rest) = path.strip_prefix(output) else { return false };
         rest.components().count() != 1 || rest.to_string_lossy().starts_with('.')
     };
     let problem = |name: &str| {

@@ -1,17 +1,21 @@
 //! The `manifest` post-processor: a list of builds in Packer's form, to which each run adds.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::background::{self, Meter};
 use super::new_file::{Place, failed};
-use super::{Given, Outcome, background};
+use super::{Given, Outcome};
 use crate::error::{Error, Result};
 use crate::template::post_processor::{BUILDER_TYPE, Manifest};
+
+/// How long another run may have the list before it is asked for again.
+const WAIT: Duration = Duration::from_millis(50);
 
 /// One build as Packer has it (hcl2 and JSON write the same).
 #[derive(Debug, Serialize)]
@@ -41,12 +45,12 @@ pub(super) async fn run(given: &Given<'_>, manifest: &Manifest) -> Result<Outcom
     let force = given.run.force;
     let mark = id.clone();
     // Another run may have it in its hands, of another project even, and is waited for.
-    let path = background::run(given, 0, move |_| add(place, &build, &mark, force)).await?;
+    let path = background::run(given, 0, move |meter| add(place, &build, (&mark, force), meter)).await?;
     Ok(Outcome { outputs: vec![path], artifact: None, holds: Some(id) })
 }
 
 fn build(given: &Given<'_>, manifest: &Manifest, id: &str) -> Result<Build> {
-    let file = |path: &std::path::PathBuf| -> Result<BuildFile> {
+    let file = |path: &PathBuf| -> Result<BuildFile> {
         let size = fs::metadata(path).map_err(|error| failed(path, error))?.len();
         Ok(BuildFile { name: shown(given.run.root, path, manifest.strip_path), size })
     };
@@ -70,10 +74,17 @@ fn shown(root: &Path, path: &Path, strip: bool) -> String {
 }
 
 /// Adds `build` to the list, which is the old or the new one at any moment.
-fn add(place: Place, build: &Build, id: &str, force: bool) -> Result<std::path::PathBuf> {
+fn add(place: Place, build: &Build, (id, force): (&str, bool), meter: &Meter) -> Result<PathBuf> {
     let folder = place.path.parent().unwrap_or(Path::new("."));
     let lock = File::open(folder).map_err(|error| failed(folder, error))?;
-    lock.lock().map_err(|error| failed(folder, error))?;
+    while let Err(error) = lock.try_lock() {
+        if let TryLockError::Error(error) = error {
+            return Err(failed(folder, error));
+        }
+        // Nothing is done, but whoever stops the build does not wait.
+        meter.add(0).map_err(|error| failed(folder, error))?;
+        std::thread::sleep(WAIT);
+    }
     let mut list = read(&place.path)?;
     let is_other = list.get("last_run_uuid").is_none_or(|last| *last != json!(id));
     let builds = list.entry("builds").or_insert_with(|| json!([]));

@@ -21,8 +21,9 @@ use crate::event::{Event, Events, Phase};
 use crate::pipeline::image_path;
 use crate::plan::{Fingerprint, Plan, PostStep, Stage};
 use crate::template::post_processor::{PostProcessor, Processing};
+use crate::verify::report::Report;
 
-pub use check::check;
+pub use check::{check, check_outputs};
 
 mod artifice;
 mod background;
@@ -223,11 +224,14 @@ struct Point {
 impl Point {
     /// The key of what `step` makes here.
     fn key_of(&self, image: &Image, step: &PostStep) -> Fingerprint {
-        // Whoever makes these files does not tell when they are others.
         let facts: Vec<Stamp> = match &step.post_processor.processing {
+            // Whoever makes these files does not tell when they are others, unless it is the chain itself.
             Processing::Artifice(artifice) => {
-                artifice.files.iter().map(|name| Stamp::of(image, &image.file(name))).collect()
+                let files = artifice.files.iter().map(|name| image.file(name));
+                files.filter(|file| !self.made.contains(file)).map(|file| Stamp::of(image, &file)).collect()
             }
+            // It tells what was verified, which may come later than the image.
+            Processing::ReleaseNote(_) => vec![Stamp::of(image, &Report::path_of(&image.path))],
             _ => Vec::new(),
         };
         self.key.then("step", &(&step.fingerprint, facts))
@@ -267,6 +271,14 @@ fn done(image: &Image, chains: &[Vec<PostStep>], at: usize, record: &Record) -> 
                 first = index;
                 break;
             }
+        }
+    }
+    // What a command has made and somebody has removed is made by that command again.
+    if let Some(Processing::Artifice(artifice)) = chain.get(first).map(|step| &step.post_processor.processing) {
+        let is_missing = artifice.files.iter().any(|name| !image.file(name).exists());
+        let is_command = |step: &PostStep| matches!(step.post_processor.processing, Processing::ShellLocal(_));
+        if let Some(maker) = chain[..first].iter().rposition(is_command).filter(|_| is_missing) {
+            first = maker;
         }
     }
     // What it begins with may have been removed, as it was of no use any more.

@@ -111,7 +111,8 @@ impl Player<'_> {
         };
         let limit = limit.as_ref().or_else(|| {
             // The user's own inventory may have other machines in it.
-            (!inventories.is_empty() && !extra_arguments.iter().any(is_limited)).then_some(host_alias)
+            let has_own = !inventories.is_empty() || self.ansible.inventories_of_arguments().next().is_some();
+            (has_own && !extra_arguments.iter().any(is_limited)).then_some(host_alias)
         });
         arguments.extend(limit.map(|limit| format!("--limit={limit}")));
         if !ssh_extra_args.is_empty() {

@@ -55,18 +55,16 @@ pub(super) async fn run(guest: &mut Guest, shell: &Shell, context: &Context<'_>)
     }
 }
 
-/// Packer's script of inline lines: the shebang unless the lines bring their own, then the lines.
+/// Packer's script of inline lines: the shebang, then the lines.
 fn inline(lines: &[Text], shebang: &str) -> Script {
     let secret = lines.iter().any(|line| !line.secrets().is_empty());
     Script { text: script_of(lines, shebang).into_bytes(), mode: if secret { SECRET_SCRIPT } else { 0o755 } }
 }
 
-/// The text of such a script.
+/// The text of such a script. A first line of its own that has a secret stays what it is: it was not taken for `shebang`.
 pub(crate) fn script_of(lines: &[Text], shebang: &str) -> String {
-    let mut text = String::new();
-    if !lines.first().is_some_and(|line| line.plain().starts_with("#!")) {
-        text = format!("#!{shebang}\n");
-    }
+    let is_own = |line: &Text| line.plain().starts_with("#!") && !line.secrets().is_empty();
+    let mut text = if lines.first().is_some_and(is_own) { String::new() } else { format!("#!{shebang}\n") };
     for line in lines {
         text.push_str(line.plain());
         text.push('\n');
@@ -112,7 +110,7 @@ async fn run_script(
     let variables = format!("{folder}/varfile_{number:04}.sh");
     let template = shell.execute_command.plain();
     let in_file = environment.is_secret() || template.contains("EnvVarFile");
-    let words = if in_file { format!("/bin/sh {variables}") } else { environment.words() };
+    let words = if in_file { format!("/bin/sh {variables} ") } else { environment.words() };
     let command = fill(template, "{{ .Path }}, {{ .Vars }} and {{ .EnvVarFile }}", |name| match name {
         "Path" => Some(&path),
         "Vars" => Some(&words),
@@ -214,7 +212,10 @@ mod tests {
     fn inline_lines_stand_under_their_shebang() {
         let lines = [Text::public("a"), Text::public("b\nc")];
         assert_eq!(inline(&lines, "/bin/sh -e").text, b"#!/bin/sh -e\na\nb\nc\n");
-        assert_eq!(inline(&[Text::public("#!/bin/bash\nx")], "/bin/sh -e").text, b"#!/bin/bash\nx\n");
+        // What the manifest says wins over a line of the script's own.
+        assert_eq!(inline(&[Text::public("#!/bin/sh\nx")], "/bin/sh -e").text, b"#!/bin/sh -e\n#!/bin/sh\nx\n");
+        let secret = Text::new("#!***".into(), "#!/bin/sh".into(), ["shell".to_owned()].into());
+        assert_eq!(inline(&[secret], "/bin/sh -e").text, b"#!/bin/sh\n");
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn packages(out: &mut String, changes: &PackageChanges) {
         }
     }
     for kind in &changes.not_compared {
-        let _ = writeln!(out, "Not compared: {}, which the manifest of the image before does not list.", kind.title());
+        let _ = writeln!(out, "Not compared: {}, of which one of the manifests has no whole list.", kind.title());
     }
     out.truncate(out.trim_end().len());
     out.push('\n');

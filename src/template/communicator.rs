@@ -10,6 +10,8 @@ use super::facts::{by, facts};
 use super::fields::Reader;
 use super::hardware::path;
 use super::scalar::{self, Expected};
+use super::yaml::Node;
+use crate::error::Problem;
 
 facts! {
     /// How a build gets into its guest.
@@ -39,7 +41,7 @@ facts! {
         /// Wait so long once the guest answers, and connect anew.
         pause_before_connecting: Duration = by(scalar::duration),
         /// What powers the guest off.
-        shutdown_command: Text = Reader::text,
+        shutdown_command: Text = shutdown_command,
     }
 }
 
@@ -60,6 +62,18 @@ fn account(text: &str) -> Result<String, Expected> {
         return Err(Expected { what: "a name", hint: "write it without spaces, not beginning with `-`" });
     }
     Ok(text.to_owned())
+}
+
+/// A command that lets services end: what the build takes back at the end goes with them.
+fn shutdown_command(reader: &mut Reader<'_>, node: &Node) -> Option<Text> {
+    let command = reader.text(node)?;
+    if let Some(word) = command.masked().split_whitespace().find(|word| ["-f", "-ff", "--force"].contains(word)) {
+        let message = format!("`shutdown_command` has `{word}`, which stops no services");
+        let hint = "leave it out: what they write at their end would be lost, and the build's own access would stay";
+        reader.problems.add(Problem::at(node.location(), message).hint(hint));
+        return None;
+    }
+    Some(command)
 }
 
 /// A whole number; 0 means no limit.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::fields::Reader;
@@ -162,8 +163,25 @@ fn metadata(path: &Path) -> Option<Metadata> {
     std::fs::metadata(if path.as_os_str().is_empty() { Path::new("/") } else { path }).ok()
 }
 
-/// The path without `.` and, where they cancel out, `..`.
+/// The path without `.` and, where they cancel out, `..`, as it is shown.
 pub(crate) fn clean(path: &Path) -> String {
+    let clean = cleaned(path);
+    if clean.as_os_str().is_empty() { ".".to_owned() } else { clean.display().to_string() }
+}
+
+/// The absolute path of what may not be there yet: without links as far as there is something.
+///
+/// # Errors
+/// The path is empty, or the working folder is not known.
+pub(crate) fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let found = path.ancestors().find_map(|folder| Some((folder, folder.canonicalize().ok()?)));
+    let Some((folder, canonical)) = found else { return Ok(cleaned(&path)) };
+    Ok(cleaned(&canonical.join(path.strip_prefix(folder).unwrap_or(Path::new("")))))
+}
+
+/// The path without `.` and, where they cancel out, `..`.
+pub(crate) fn cleaned(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {
@@ -174,7 +192,7 @@ pub(crate) fn clean(path: &Path) -> String {
             other => clean.push(other),
         }
     }
-    if clean.as_os_str().is_empty() { ".".to_owned() } else { clean.display().to_string() }
+    clean
 }
 
 #[cfg(test)]
@@ -191,6 +209,17 @@ mod tests {
             ("/a/../b", "/b"),
         ] {
             assert_eq!(clean(Path::new(path)), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_yet_has_one_path_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+        for path in ["real/new/file", "link/new/file", "real/../link/new/./file", "real/gone/../new/file"] {
+            assert_eq!(resolved(&root.join(path)).unwrap(), root.join("real/new/file"), "{path}");
         }
     }
 

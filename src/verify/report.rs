@@ -139,9 +139,14 @@ pub struct Counts {
 }
 
 impl Report {
+    /// Where the verification of the image at `image` is written down.
+    pub fn path_of(image: &Path) -> PathBuf {
+        image.with_extension("verification.json")
+    }
+
     /// What the last verification of the image at `path` found, if it was of this very file.
     pub fn of(path: &Path, sha256: &str) -> Option<Self> {
-        let bytes = fs::read(path.with_extension("verification.json")).ok()?;
+        let bytes = fs::read(Self::path_of(path)).ok()?;
         let report: Self = serde_json::from_slice(&bytes).ok()?;
         (report.sha256 == sha256).then_some(report)
     }

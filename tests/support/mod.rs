@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod built;
 pub mod planted;
+pub mod random;
 pub mod tree;
 
 use std::fs;

@@ -1,7 +1,9 @@
 //! All files of an image, to compare one image with another.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +63,21 @@ pub async fn tree(path: &Path) -> Tree {
         })
         .unwrap();
     tree
+}
+
+/// The files of the layer of `template` that a build has used last.
+pub async fn newest_layer(cache: &Path, template: &str) -> Tree {
+    let folder = cache.join("visabuild/layers");
+    let records = fs::read_dir(&folder).unwrap().flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        let key = name.strip_suffix(".json").filter(|key| !key.ends_with(".sum"))?;
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(entry.path()).unwrap()).unwrap();
+        let disk = folder.join(format!("{key}.{}.qcow2", record["instance"].as_str()?));
+        // The record of a layer that was taken out of the cache is newer than its disk.
+        (record["template"] == template).then(|| (entry.metadata().unwrap().modified().unwrap(), disk))
+    });
+    let newest: Option<(SystemTime, PathBuf)> = records.max_by_key(|(time, _)| *time);
+    tree(&newest.unwrap().1).await
 }
 
 /// Accounts, without their passwords' hashes, which have a new salt each time (shadow(5)).

@@ -60,9 +60,27 @@ pub struct Ansible {
 }
 
 impl Ansible {
-    /// The path or the name by which `program` is started: a path is relative to the folder that it runs in.
+    /// The absolute path or the name by which `program` is started: a path is relative to the folder that it runs in.
     pub fn program(&self, program: &str) -> PathBuf {
-        if program.contains('/') { self.folder.join(program) } else { PathBuf::from(program) }
+        if !program.contains('/') {
+            return PathBuf::from(program);
+        }
+        let path = self.folder.join(program);
+        std::path::absolute(&path).unwrap_or(path)
+    }
+
+    /// Inventories that `extra_arguments` name: files and folders, no lists of hosts.
+    pub fn inventories_of_arguments(&self) -> impl Iterator<Item = &str> {
+        let arguments = self.extra_arguments.iter().map(Text::plain);
+        let pairs = arguments.clone().zip(arguments.skip(1).map(Some).chain([None]));
+        let values = pairs.filter_map(|(argument, next)| match argument {
+            "-i" | "--inventory" | "--inventory-file" => next,
+            _ => {
+                let long = ["--inventory=", "--inventory-file="].iter().find_map(|name| argument.strip_prefix(*name));
+                long.or_else(|| argument.strip_prefix("-i").filter(|_| !argument.starts_with("--")))
+            }
+        });
+        values.filter(|value| !value.contains(','))
     }
 }
 

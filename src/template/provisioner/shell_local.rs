@@ -1,5 +1,7 @@
 //! `shell-local`: commands and scripts that run on the build host.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -62,6 +64,7 @@ pub(in crate::template) fn read(
     table: &'static Table,
 ) -> Option<(String, ShellLocal)> {
     let source = fields.one_of(&["command", "inline", "script", "scripts"], reader.problems);
+    let place = source.map(|(_, node)| node);
     let inline_shebang = fields.get("inline_shebang");
     let (environment_vars, env) = (fields.get("environment_vars"), fields.get("env"));
     let (execute_command, only_on) = (fields.get("execute_command"), fields.get("only_on"));
@@ -82,6 +85,9 @@ pub(in crate::template) fn read(
     });
 
     let mut source = source?;
+    if execute_command.as_ref().is_some_and(Option::is_none) {
+        are_executable(reader, &source, place?)?;
+    }
     let label = label(&source);
     let shebang = inline_shebang?.or_else(|| own_shebang(&mut source)).unwrap_or_else(|| INLINE_SHEBANG.to_owned());
     let local = ShellLocal {
@@ -95,6 +101,20 @@ pub(in crate::template) fn read(
         folder: search.base(),
     };
     Some((label, local))
+}
+
+/// What the shell is to run by its path must be executable.
+fn are_executable(reader: &mut Reader<'_>, source: &ShellSource, node: &Node) -> Option<()> {
+    let ShellSource::Scripts(scripts) = source else { return Some(()) };
+    let mut all = Some(());
+    for script in scripts {
+        if fs::metadata(&script.path).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 == 0) {
+            let problem = Problem::at(node.location(), format!("`{}` is not executable", script.shown));
+            reader.problems.add(problem.hint("`chmod +x` it, or name its interpreter in `execute_command`"));
+            all = None;
+        }
+    }
+    all
 }
 
 fn by_shell(command: Text) -> Vec<Text> {
