@@ -177,7 +177,7 @@ echo "TEST name $(cat '/mnt/Sub Folder/A Rather Long Name.with.dots')"
 "#;
 
 #[test]
-fn qemu_cloud_init_is_told_of_its_answers_on_the_command_line() {
+fn full_qemu_cloud_init_is_told_of_its_answers_on_the_command_line() {
     let mut guest = Guest::new("ds=nocloud;s=http://{{ .HTTPIP }}:{{ .HTTPPort }}/");
     guest.builder =
         "      cd_files: [http/ks.cfg]\n      cd_content: {\"Sub Folder/A Rather Long Name.with.dots\": found}\n      \
@@ -213,7 +213,7 @@ fn qemu_cloud_init_is_told_of_its_answers_by_the_serial_number() {
 }
 
 #[test]
-fn qemu_cloud_init_finds_its_answers_on_a_cd() {
+fn full_qemu_cloud_init_finds_its_answers_on_a_cd() {
     let mut guest = Guest::new("");
     guest.builder = "      cd_files: [http/user-data, http/meta-data]\n      cd_label: cidata\n".to_owned();
     let (requests, said) = guest.run();

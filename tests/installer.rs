@@ -113,7 +113,7 @@ fn qemu_the_installer_on_a_cd_is_typed_its_answers_at_the_boot_menu() {
 }
 
 #[test]
-fn qemu_the_installer_on_a_cd_is_typed_its_answers_at_grub_under_uefi() {
+fn full_qemu_the_installer_on_a_cd_is_typed_its_answers_at_grub_under_uefi() {
     let folder = tempfile::tempdir().unwrap();
     let iso = uefi_cd(folder.path());
     let builder = format!(

@@ -320,7 +320,7 @@ fn nspawn_a_full_disk_ends_the_build_at_once_with_that_reason() {
 }
 
 #[test]
-fn nspawn_a_layer_of_one_engine_is_built_on_by_the_other_with_the_boot_menu_that_it_made() {
+fn full_nspawn_a_layer_of_one_engine_is_built_on_by_the_other_with_the_boot_menu_that_it_made() {
     let tiny = r#"    - type: shell
       inline:
         - sed -i 's/^GRUB_CMDLINE_LINUX=.*/GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0 asked_for=1"/' /etc/default/grub

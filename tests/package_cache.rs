@@ -495,7 +495,7 @@ fn cut_off(command: &Command, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn nspawn_a_chain_is_built_anew_without_a_network_and_a_miss_is_named() {
+fn full_nspawn_a_chain_is_built_anew_without_a_network_and_a_miss_is_named() {
     let installs = |package: &str| {
         format!(
             "    - type: shell\n      inline:\n        - apt-get -q update\n        \

@@ -94,7 +94,7 @@ fn qemu_a_failing_step_shows_the_screen() {
 }
 
 #[test]
-fn qemu_a_reboot_in_a_step_is_survived_and_an_unexpected_one_is_told() {
+fn full_qemu_a_reboot_in_a_step_is_survived_and_an_unexpected_one_is_told() {
     bench(QUICK).survives_a_reboot("true");
 }
 
@@ -112,7 +112,7 @@ fn qemu_a_kernel_panic_ends_the_build_at_once_with_that_reason() {
 }
 
 #[test]
-fn qemu_a_full_disk_ends_the_build_at_once_with_that_reason() {
+fn full_qemu_a_full_disk_ends_the_build_at_once_with_that_reason() {
     let folder = tempfile::tempdir().unwrap();
     let small = Small::mount(folder.path());
     let steps = "    - type: shell\n      inline: [\"echo the step has begun\", \"sleep 5\", \"dd if=/dev/urandom of=/big bs=1M count=2000\", \"sync\", \"sleep 1000\"]";

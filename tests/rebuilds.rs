@@ -259,8 +259,8 @@ async fn edits_give_what_a_build_from_the_start_gives(count: usize) {
 }
 
 #[tokio::test]
-async fn nspawn_three_random_edits_give_what_a_build_from_the_start_gives() {
-    edits_give_what_a_build_from_the_start_gives(3).await;
+async fn nspawn_two_random_edits_give_what_a_build_from_the_start_gives() {
+    edits_give_what_a_build_from_the_start_gives(2).await;
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ fn all_were_read((typed, wrong): (Typed, usize), lines: u64) {
 }
 
 #[tokio::test]
-async fn qemu_lines_arrive_at_a_busy_linux_as_they_were_typed() {
+async fn full_qemu_lines_arrive_at_a_busy_linux_as_they_were_typed() {
     let mut desk = Desk::linux(Pace::default()).await;
     let _load = Load::start();
     all_were_read(desk.types_lines(&lines(25)).await, 25);
