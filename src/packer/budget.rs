@@ -15,6 +15,7 @@ pub(super) struct Budget {
     steps: Cell<u64>,
     bytes: Cell<u64>,
     depth: Cell<u32>,
+    refused: Cell<bool>,
 }
 
 /// The evaluation takes more than it may.
@@ -27,7 +28,7 @@ pub(super) struct Level<'b>(&'b Budget);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { steps: Cell::new(STEPS), bytes: Cell::new(BYTES), depth: Cell::new(0) }
+        Self { steps: Cell::new(STEPS), bytes: Cell::new(BYTES), depth: Cell::new(0), refused: Cell::new(false) }
     }
 }
 
@@ -38,10 +39,12 @@ impl Budget {
         let Some(left) = left else {
             // Nothing is evaluated any more.
             self.bytes.set(0);
+            self.refuse();
             return Err(Exhausted("the template takes more than 200000 steps to evaluate"));
         };
         self.steps.set(left);
         if self.depth.get() >= DEPTH {
+            self.refuse();
             return Err(Exhausted("expressions are more than 100 levels deep"));
         }
         self.depth.set(self.depth.get() + 1);
@@ -54,6 +57,7 @@ impl Budget {
         self.steps.set(left.unwrap_or_default());
         left.map(drop).ok_or_else(|| {
             self.bytes.set(0);
+            self.refuse();
             Exhausted("the template takes more than 200000 steps to evaluate")
         })
     }
@@ -64,10 +68,31 @@ impl Budget {
         let Some(left) = left else {
             self.bytes.set(0);
             self.steps.set(0);
+            self.refuse();
             return Err(Exhausted("the template's values take more than 64 MiB"));
         };
         self.bytes.set(left);
         Ok(())
+    }
+
+    /// Notes that it is the import that has no value, for limits and refusals of its own, where Packer may have one.
+    pub(super) fn refuse(&self) {
+        self.refused.set(true);
+    }
+
+    /// The same, with what is told.
+    pub(super) fn limit<M>(&self, message: M) -> M {
+        self.refuse();
+        message
+    }
+
+    /// Whether the import refused something while `what` was done.
+    pub(super) fn refuses<T>(&self, what: impl FnOnce() -> T) -> (T, bool) {
+        let before = self.refused.replace(false);
+        let value = what();
+        let refused = self.refused.get();
+        self.refused.set(before || refused);
+        (value, refused)
     }
 
     /// What is left, bytes.

@@ -81,25 +81,56 @@ impl Block {
     }
 
     /// The block as it is for one build: `only`, `except` and `override` are carried out. None if it is not for it.
-    pub(super) fn for_build(mut self, build: [&str; 2]) -> Option<Self> {
-        let names = |field: Option<Field>| match field.map(|field| field.value.plain()) {
-            Some(Value::List(items)) => items.iter().filter_map(Value::to_plain).collect(),
-            _ => Vec::<String>::new(),
-        };
-        let is_this = |name: &String| build.contains(&name.as_str()) || name.ends_with(&format!(".{}", build[1]));
-        let (only, except) = (names(self.take("only")), names(self.take("except")));
+    ///
+    /// `only` and `except` have the build's `full_name` (`qemu.debian` in HCL), `override` its `name` alone.
+    pub(super) fn for_build(mut self, name: &str, full_name: &str, findings: &mut Findings) -> Option<Self> {
+        let (only, except) = (self.names("only", findings), self.names("except", findings));
+        let is_this = |name: &String| name == full_name;
         if (!only.is_empty() && !only.iter().any(is_this)) || except.iter().any(is_this) {
             return None;
         }
-        if let Some(Field { value: Value::Map(builds), place, .. }) = self.take("override")
-            && let Some(Value::Map(options)) = build.iter().find_map(|name| builds.get(*name)).cloned()
-        {
-            for (name, value) in options {
-                self.take(&name);
-                self.fields.push(Field { name, place: place.clone(), value, comments: Vec::new() });
+        let Some(Field { value, place, .. }) = self.take("override") else { return Some(self) };
+        let options = match value {
+            Value::Map(mut builds) => builds.swap_remove(name).unwrap_or(Value::Null),
+            other => other,
+        };
+        match options {
+            Value::Map(options) => {
+                for (name, value) in options {
+                    self.take(&name);
+                    self.fields.push(Field { name, place: place.clone(), value, comments: Vec::new() });
+                }
+            }
+            Value::Null => {}
+            other => {
+                let message = format!("`override`: expected a mapping, found {}", other.kind());
+                findings.fault(Problem::at(place, message));
             }
         }
         Some(self)
+    }
+
+    /// The names of builds in an option, which is taken away.
+    fn names(&mut self, option: &str, findings: &mut Findings) -> Vec<String> {
+        let Some(Field { value, place, .. }) = self.take(option) else { return Vec::new() };
+        let mut wrong = |wanted: &str, found: &Value| {
+            let message = format!("`{option}`: expected {wanted}, found {}", found.kind());
+            findings.fault(Problem::at(place.clone(), message));
+        };
+        let mut names = Vec::new();
+        match value.plain() {
+            Value::List(items) => {
+                for item in &items {
+                    match item.to_plain() {
+                        Some(name) => names.push(name),
+                        None => wrong("a string", item),
+                    }
+                }
+            }
+            Value::Null => {}
+            other => wrong("a list", &other),
+        }
+        names
     }
 }
 

@@ -28,9 +28,21 @@ const KEYS: [&str; 8] = [
     "variables",
 ];
 
-/// Whether a file's text is a template of this kind.
-pub(super) fn is_template(text: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(text).is_ok_and(|json| json.get("builders").is_some())
+/// Those of them that are lists.
+const LISTS: [&str; 4] = ["builders", "post-processors", "provisioners", "sensitive-variables"];
+
+/// Whether a file's text is a template of this kind; the fault of what is no JSON.
+pub(super) fn is_template(file: &Path, text: &str) -> Result<bool, Problem> {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(json) => Ok(json.get("builders").is_some()),
+        Err(error) => Err(syntax_problem(file, &error)),
+    }
+}
+
+fn syntax_problem(file: &Path, error: &serde_json::Error) -> Problem {
+    let place = Location { file: file.to_owned(), line: error.line().max(1), column: error.column().max(1) };
+    let message = error.to_string();
+    Problem::at(place, format!("JSON: {}", message.split(" at line ").next().unwrap_or(&message)))
 }
 
 /// Reads the template in `text`.
@@ -57,8 +69,19 @@ pub(super) fn read(file: &Path, text: &str, given: &Given, findings: &mut Findin
         reader.findings.fault(hint.map_or(problem.clone(), |hint| problem.hint(hint)));
     }
     let get = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
-    if let Some(node) = get("sensitive-variables") {
-        reader.sensitive = list(node).filter_map(scalar).collect();
+    for node in LISTS.iter().filter_map(|key| get(key)) {
+        if !matches!(node.content, Content::List(_) | Content::Null) {
+            reader.findings.fault(Problem::at(node.location(), format!("expected a list, found {}", node.kind())));
+        }
+    }
+    for node in get("sensitive-variables").into_iter().flat_map(list) {
+        match scalar(node) {
+            Some(name) => reader.sensitive.push(name),
+            None => {
+                let message = format!("expected a string, found {}", node.kind());
+                reader.findings.fault(Problem::at(node.location(), message));
+            }
+        }
     }
     let variables = get("variables").map(|node| reader.variables(node)).unwrap_or_default();
     let builds = reader.builds(&root, &get);
@@ -73,13 +96,11 @@ fn folder(file: &Path) -> std::path::PathBuf {
 /// The tree of a JSON text. JSON is read strictly first; the positions are those of YAML, which JSON is part of.
 pub(super) fn parse(file: &Path, text: &str, problems: &mut Problems) -> Option<Node> {
     if let Err(error) = serde_json::from_str::<serde_json::Value>(text) {
-        let place = Location { file: file.to_owned(), line: error.line().max(1), column: error.column().max(1) };
-        let message = error.to_string();
-        problems.at(place, format!("JSON: {}", message.split(" at line ").next().unwrap_or(&message)));
+        problems.add(syntax_problem(file, &error));
         return None;
     }
     // YAML wants no tabs between tokens, and JSON allows them nowhere else.
-    match yaml::parse(file, text.replace('\t', " ")) {
+    match yaml::parse(file, without_pairs(&text.replace('\t', " "))) {
         Ok(Some(node)) => Some(node),
         Ok(None) => {
             problems.at(Location { file: file.to_owned(), line: 1, column: 1 }, "the file is empty");
@@ -90,6 +111,30 @@ pub(super) fn parse(file: &Path, text: &str, problems: &mut Problems) -> Option<
             None
         }
     }
+}
+
+/// JSON's text with YAML's escapes for what JSON writes as a pair of surrogates, which YAML has not.
+fn without_pairs(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let unit = |from: usize| u32::from_str_radix(rest.get(from..from + 4)?, 16).ok();
+        let pair = rest.starts_with("\\u").then(|| Some((unit(2)?, unit(8)?))).flatten();
+        let length = if let Some((high @ 0xD800..0xDC00, low @ 0xDC00..0xE000)) = pair {
+            out.push_str(&format!("\\U{:08X}", 0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00)));
+            12
+        } else {
+            // The character behind it may be a backslash, too.
+            let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+            out.push_str(&rest[..length]);
+            length
+        };
+        rest = &rest[length..];
+    }
+    out.push_str(rest);
+    out
 }
 
 fn list(node: &Node) -> impl Iterator<Item = &Node> {
@@ -252,11 +297,18 @@ impl Reader<'_> {
             let Some(again) = self.block("builder", node, Some(&name)) else { continue };
             source.fields = again.fields.into_iter().filter(|field| field.name != "name").collect();
             let mut blocks = |nodes: Vec<&Node>, role| -> Vec<Block> {
-                let blocks = nodes.into_iter().filter_map(|node| self.block(role, node, Some(&name)));
-                blocks.filter_map(|block| block.for_build([&name, &name])).collect()
+                let mut blocks = Vec::new();
+                for node in nodes {
+                    let block = self.block(role, node, Some(&name));
+                    blocks.extend(block.and_then(|block| block.for_build(&name, &name, self.findings)));
+                }
+                blocks
             };
             let mut provisioners = blocks(get("provisioners").map(flat).unwrap_or_default(), "provisioner");
-            provisioners.extend(blocks(get("error-cleanup-provisioner").map(flat).unwrap_or_default(), CLEANUP));
+            provisioners.extend(blocks(
+                get(CLEANUP).filter(|node| !matches!(node.content, Content::Null)).into_iter().collect(),
+                CLEANUP,
+            ));
             let chains = get("post-processors").into_iter().flat_map(list).map(|item| match item.content {
                 Content::List(_) => flat(item),
                 _ => vec![item],
@@ -307,9 +359,7 @@ impl Reader<'_> {
         match &node.content {
             Content::Null => Value::Null,
             Content::Scalar { text, kind: Kind::Boolean } => Value::Bool(text == "true"),
-            Content::Scalar { text, kind: Kind::Number } => {
-                text.parse().map_or_else(|_| Value::from(text.clone()), Value::Number)
-            }
+            Content::Scalar { text, kind: Kind::Number } => Value::from_digits(text),
             // A builder is read before its name is known.
             Content::Scalar { text, .. } => match self.rendered(text, build.or(Some(""))) {
                 Ok(text) => Value::Text(text),

@@ -135,13 +135,17 @@ pub fn import(request: &Request) -> Result<Imported> {
 
 /// Reads the project in whichever language it is.
 fn read(request: &Request, findings: &mut Findings) -> Option<Document> {
-    let files = match find(&request.path) {
+    let mut files = match find(&request.path) {
         Ok(files) => files,
         Err(problem) => {
             findings.fault(problem);
             return None;
         }
     };
+    findings.faults.extend(std::mem::take(&mut files.faults));
+    if files.templates.is_empty() {
+        return None;
+    }
     let mut given = Given {
         environment: request.environment.clone(),
         times: Times { now: request.now, ..Times::default() },
@@ -163,6 +167,14 @@ struct Found {
     templates: Vec<Source>,
     /// Files of variables that are read without being asked for.
     automatic: Vec<PathBuf>,
+    /// Files that would be part of it, and cannot be read.
+    faults: Vec<Problem>,
+}
+
+/// What is said of a `.pkr.json`.
+fn not_read(path: &Path) -> Problem {
+    Problem::new(format!("{}: HCL in the form of JSON is not read", path.display()))
+        .hint("`packer hcl2_upgrade` and an editor make `.pkr.hcl` of it")
 }
 
 fn ends(path: &Path, end: &str) -> bool {
@@ -176,14 +188,13 @@ fn find(path: &Path) -> Result<Found, Problem> {
     if path.is_file() {
         let source = source(path)?;
         if ends(path, ".pkr.json") {
-            return Err(Problem::new(format!("{}: HCL in the form of JSON is not read", path.display()))
-                .hint("`packer hcl2_upgrade` and an editor make `.pkr.hcl` of it"));
+            return Err(not_read(path));
         }
         if !ends(path, ".hcl") && !ends(path, ".json") {
             return Err(Problem::new(format!("{} is neither `.pkr.hcl` nor `.json`", path.display())));
         }
         let folder = absolute(&here(path.parent().unwrap_or(Path::new("."))));
-        return Ok(Found { folder, templates: vec![source], automatic: Vec::new() });
+        return Ok(Found { folder, templates: vec![source], automatic: Vec::new(), faults: Vec::new() });
     }
     let unreadable = |error: std::io::Error| Problem::new(format!("{}: {error}", path.display()));
     let mut entries: Vec<PathBuf> =
@@ -194,20 +205,39 @@ fn find(path: &Path) -> Result<Found, Problem> {
         entries.iter().filter(|name| ends(name, ".pkr.hcl")).map(|name| source(&at(name))).collect::<Result<_, _>>()?;
     let is_automatic = |name: &&PathBuf| ends(name, ".auto.pkrvars.hcl") || ends(name, ".auto.pkrvars.json");
     let automatic = entries.iter().filter(is_automatic).map(&at).collect();
+    let (in_json, json): (Vec<_>, Vec<_>) =
+        entries.iter().filter(|name| ends(name, ".json")).partition(|name| ends(name, ".pkr.json"));
+    let mut faults: Vec<Problem> = in_json.into_iter().map(|name| not_read(&at(name))).collect();
     if templates.is_empty() {
-        let json = entries.iter().filter(|name| ends(name, ".json")).filter_map(|name| source(&at(name)).ok());
-        templates = json.filter(|source| json::is_template(&source.text)).collect();
+        let wrong;
+        (templates, wrong) = json_templates(json.into_iter().filter(|name| !is_automatic(name)).map(&at));
+        // What is wrong may be the template.
+        faults.extend(wrong.into_iter().filter(|_| templates.is_empty()));
         if templates.len() > 1 {
             let names: Vec<_> = templates.iter().map(|source| format!("`{}`", source.file.display())).collect();
             let message = format!("{} has several templates: {}", path.display(), names.join(", "));
             return Err(Problem::new(message).hint("name one of them"));
         }
     }
-    if templates.is_empty() {
+    if templates.is_empty() && faults.is_empty() {
         return Err(Problem::new(format!("{} has no template of Packer's", path.display()))
             .hint("templates are called `….pkr.hcl`, or `….json` with `builders` in them"));
     }
-    Ok(Found { folder: absolute(&here(path)), templates, automatic })
+    Ok(Found { folder: absolute(&here(path)), templates, automatic, faults })
+}
+
+/// The templates among files of JSON, and what is wrong with those that cannot be read.
+fn json_templates(files: impl Iterator<Item = PathBuf>) -> (Vec<Source>, Vec<Problem>) {
+    let (mut templates, mut wrong) = (Vec::new(), Vec::new());
+    for file in files {
+        let found = source(&file);
+        match found.and_then(|source| Ok((json::is_template(&source.file, &source.text)?, source))) {
+            Ok((true, source)) => templates.push(source),
+            Ok((false, _)) => {}
+            Err(problem) => wrong.push(problem),
+        }
+    }
+    (templates, wrong)
 }
 
 fn source(path: &Path) -> Result<Source, Problem> {
@@ -225,7 +255,7 @@ fn source(path: &Path) -> Result<Source, Problem> {
     let text =
         String::from_utf8(bytes).map_err(|_| Problem::at(place(), "not UTF-8 text").hint("save the file as UTF-8"))?;
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    Ok(Source { file: path.to_owned(), text: text.replace("\r\n", "\n") })
+    Ok(Source::new(path.to_owned(), text.replace("\r\n", "\n")))
 }
 
 /// Collects the values that are given, those that win last (Packer's documentation, "Variable definition precedence").
@@ -270,3 +300,6 @@ fn variables_of(path: &Path, folder: &Path) -> Result<Vec<(String, Value)>, Prob
         other => Err(fault(1, 1, format!("expected a mapping, found {}", other.kind()))),
     }
 }
+
+#[cfg(test)]
+mod tests;

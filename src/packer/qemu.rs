@@ -13,7 +13,7 @@ const DECIDED: &str = "
     http_network_protocol iso_target_path iso_target_extension skip_compaction disk_compression host_port_min
     host_port_max ssh_host_port_min ssh_host_port_max skip_nat_mapping qmp_enable qmp_socket_path run_once
     temporary_key_pair_name temporary_key_pair_type temporary_key_pair_bits ssh_file_transfer_method use_backing_file
-    disable_vnc skip_resize_disk iso_skip_cache efi_drop_efivars ssh_disable_agent_forwarding
+    disable_vnc iso_skip_cache efi_drop_efivars ssh_disable_agent_forwarding
     ssh_clear_authorized_keys";
 
 /// What an installer is answered by, which a ready disk image has none of.

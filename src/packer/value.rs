@@ -10,6 +10,8 @@ pub(super) enum Value {
     Number(f64),
     Text(Text),
     List(Vec<Value>),
+    /// A set of HCL's, in its order; outside of expressions it is a list.
+    Set(Vec<Value>),
     Map(IndexMap<String, Value>),
     /// A variable that visabuild's templates can name, and what it is.
     Named {
@@ -92,6 +94,7 @@ impl Value {
             Self::Number(_) => "a number",
             Self::Text(_) => "a string",
             Self::List(_) => "a list",
+            Self::Set(_) => "a set",
             Self::Map(_) => "a mapping",
             Self::Named { value, .. } => value.kind(),
         }
@@ -103,6 +106,7 @@ impl Value {
             Self::Named { value, .. } => value.plain(),
             Self::Text(text) => Self::from(text.plain()),
             Self::List(items) => Self::List(items.iter().map(Self::plain).collect()),
+            Self::Set(items) => Self::Set(items.iter().map(Self::plain).collect()),
             Self::Map(map) => Self::Map(map.iter().map(|(key, value)| (key.clone(), value.plain())).collect()),
             other => other.clone(),
         }
@@ -126,7 +130,7 @@ impl Value {
                 let value = value.to_text()?.plain();
                 Some(Text(vec![Part::Named { name: name.clone(), value }]))
             }
-            Self::Null | Self::List(_) | Self::Map(_) => None,
+            Self::Null | Self::List(_) | Self::Set(_) | Self::Map(_) => None,
         }
     }
 
@@ -152,10 +156,37 @@ impl Value {
                 Part::Named { name, .. } => Some(name.clone()),
                 Part::Literal(_) | Part::Runtime(_) => None,
             })),
-            Self::List(items) => items.iter().for_each(|item| item.names(names)),
+            Self::List(items) | Self::Set(items) => items.iter().for_each(|item| item.names(names)),
             Self::Map(map) => map.values().for_each(|value| value.names(names)),
             Self::Null | Self::Bool(_) | Self::Number(_) => {}
         }
+    }
+
+    /// A list, a set or a mapping.
+    pub(super) fn is_collection(&self) -> bool {
+        matches!(self, Self::List(_) | Self::Set(_) | Self::Map(_))
+    }
+
+    /// A set as a list; anything else as it is.
+    pub(super) fn listed(self) -> Self {
+        match self {
+            Self::Set(items) => Self::List(items),
+            other => other,
+        }
+    }
+
+    /// The set of these values: strings by their bytes, numbers by their size, `false` first. What is no scalar stays
+    /// behind in its own order.
+    pub(super) fn set(mut items: Vec<Self>) -> Self {
+        items.sort_by(|a, b| match (a.inner(), b.inner()) {
+            (Self::Number(a), Self::Number(b)) => a.total_cmp(b),
+            (a, b) => {
+                let (a, b) = (a.to_plain(), b.to_plain());
+                a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(&b))
+            }
+        });
+        items.dedup_by(|a, b| a.plain() == b.plain());
+        Self::Set(items)
     }
 
     /// About how much memory it takes, bytes.
@@ -164,7 +195,7 @@ impl Value {
         own + match self {
             Self::Null | Self::Bool(_) | Self::Number(_) => 0,
             Self::Text(text) => text.size(),
-            Self::List(items) => items.iter().map(Self::size).sum(),
+            Self::List(items) | Self::Set(items) => items.iter().map(Self::size).sum(),
             Self::Map(map) => map.iter().map(|(key, value)| key.len() + own + value.size()).sum(),
             Self::Named { name, value } => name.len() + value.size(),
         }
@@ -181,7 +212,7 @@ impl Value {
             }
             Self::Number(value) => serde_json::Number::from_f64(*value).map_or(Json::Null, Json::Number),
             Self::Text(text) => Json::String(text.plain()),
-            Self::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
+            Self::List(items) | Self::Set(items) => Json::Array(items.iter().map(Self::to_json).collect()),
             Self::Map(map) => {
                 // HCL's mappings have no order but that of their keys.
                 let mut entries: Vec<_> = map.iter().collect();
@@ -192,13 +223,19 @@ impl Value {
         }
     }
 
+    /// The number that is written so; one that is not exact stays text.
+    pub(super) fn from_digits(digits: &str) -> Self {
+        let number = digits.parse::<f64>().ok().filter(|number| exact(*number).is_ok());
+        number.map_or_else(|| Self::from(digits), Self::Number)
+    }
+
     /// From JSON.
     pub(super) fn from_json(json: serde_json::Value) -> Self {
         use serde_json::Value as Json;
         match json {
             Json::Null => Self::Null,
             Json::Bool(value) => Self::Bool(value),
-            Json::Number(value) => Self::Number(value.as_f64().unwrap_or_default()),
+            Json::Number(value) => Self::from_digits(&value.to_string()),
             Json::String(text) => Self::from(text),
             Json::Array(items) => Self::List(items.into_iter().map(Self::from_json).collect()),
             Json::Object(map) => Self::Map(map.into_iter().map(|(key, value)| (key, Self::from_json(value))).collect()),
@@ -206,9 +243,22 @@ impl Value {
     }
 }
 
+/// All whole numbers below it are exact: 2^53.
+pub(super) const LARGEST: f64 = 9_007_199_254_740_992.0;
+
 /// Whether a number is a whole one that is written as such.
 fn is_whole(value: f64) -> bool {
-    value.fract() == 0.0 && value.abs() < 1e15
+    value.fract() == 0.0 && value.abs() < LARGEST
+}
+
+/// What was computed: HCL's numbers have more digits, so that 0.1 + 0.2 is 0.3. Whole numbers that may be others are
+/// refused.
+pub(super) fn exact(value: f64) -> Result<f64, String> {
+    if value.abs() >= LARGEST || !value.is_finite() {
+        return Err(format!("{value} is too large: numbers are exact below {LARGEST}"));
+    }
+    let rounded = if is_whole(value) { value } else { format!("{value:.14e}").parse().unwrap_or(value) };
+    Ok(rounded)
 }
 
 /// A number as HCL writes it.
@@ -234,5 +284,9 @@ mod tests {
     #[test]
     fn whole_numbers_have_no_point() {
         assert_eq!([4096.0, -1.0, 0.5].map(number), ["4096", "-1", "0.5"]);
+        assert_eq!(exact(0.1 + 0.2), Ok(0.3));
+        assert!(exact(LARGEST - 1.0).is_ok() && exact(LARGEST).is_err());
+        assert_eq!(Value::from_digits("9007199254740993"), Value::from("9007199254740993"));
+        assert_eq!(Value::from_digits("4096"), Value::Number(4096.0));
     }
 }

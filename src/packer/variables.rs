@@ -54,7 +54,7 @@ pub(super) fn names(variables: &[Variable]) -> BTreeMap<String, String> {
 /// A variable's value under its name, where templates can have it: scalars only.
 pub(super) fn named(name: &str, value: Value) -> Value {
     match value {
-        Value::Null | Value::List(_) | Value::Map(_) => value,
+        Value::Null | Value::List(_) | Value::Set(_) | Value::Map(_) => value,
         scalar => Value::Named { name: name.to_owned(), value: Box::new(scalar.plain()) },
     }
 }

@@ -53,7 +53,9 @@ impl From<&Value> for Yaml {
             Value::Null => Self::Text(Text::default()),
             Value::Bool(truth) => Self::Plain(truth.to_string()),
             Value::Number(value) => Self::Plain(number(*value)),
-            Value::List(items) => Self::List(items.iter().map(|item| Entry::item(Self::from(item))).collect()),
+            Value::List(items) | Value::Set(items) => {
+                Self::List(items.iter().map(|item| Entry::item(Self::from(item))).collect())
+            }
             Value::Map(map) => Self::Map(map.iter().map(|(key, value)| Entry::new(key, Self::from(value))).collect()),
             scalar => Self::Text(scalar.to_text().unwrap_or_default()),
         }

@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use super::Globals;
 use super::evaluate::{Evaluator, Result};
 use super::functions::NOW;
+use super::globals::Building;
 use super::source::{Source, comments};
 use crate::error::{Location, Problem};
 use crate::packer::document::{Block, Build, Field, Findings};
@@ -17,6 +18,9 @@ use crate::packer::go_template::{self, Fault, Functions};
 use crate::packer::value::Value;
 use crate::packer::{MOST_BUILDS, is_read};
 use crate::template::nearest::suggestion;
+
+/// Options of a build that are no blocks.
+const ATTRIBUTES: [&str; 3] = ["description", "name", "sources"];
 
 /// Reads builds.
 pub(super) struct Builds<'a, 'f> {
@@ -74,10 +78,11 @@ impl<'a, 'f> Builds<'a, 'f> {
     fn build(&mut self, source: &'a Source, block: &'a HclBlock, builds: &mut Vec<Build>) {
         let evaluator = Evaluator::new(source, self.globals);
         let found = self.blocks(&block.body, &evaluator);
+        self.known(source, block);
         let attribute = |name: &str| block.body.get_attribute(name);
         let mut wanted: Vec<(String, Location, Option<usize>)> = Vec::new();
         if let Some(attribute) = attribute("sources") {
-            match evaluator.plain(&attribute.value) {
+            match evaluator.plain(&attribute.value).map(Value::listed) {
                 Ok(Value::List(items)) => {
                     let names = items.iter().filter_map(Value::to_plain);
                     wanted.extend(names.map(|name| (name, source.place_of(attribute), None)));
@@ -120,13 +125,21 @@ impl<'a, 'f> Builds<'a, 'f> {
                 self.findings.fault(hint.map_or(problem.clone(), |hint| problem.hint(hint)));
                 continue;
             };
-            self.globals.source.replace(Some((own.clone(), kind.clone())));
+            let inline = inline.and_then(|at| found.get(at));
+            let block = build_name.clone().unwrap_or_default();
+            let building = Building { name: own.clone(), kind: kind.clone(), declared: own.clone(), block };
+            self.globals.building.replace(Some(building));
+            // The name of this use, which options may ask for.
+            let own = inline
+                .and_then(|more| self.field(more.body.get_attribute("name")?, &more.evaluator)?.value.to_plain())
+                .unwrap_or(own);
+            if let Some(building) = self.globals.building.borrow_mut().as_mut() {
+                building.name.clone_from(&own);
+            }
             let mut builder = self.source(file, declared, &kind);
-            let mut own = own;
-            if let Some(more) = inline.and_then(|at| found.get(at)) {
+            if let Some(more) = inline {
                 for field in self.fields(more.body, &more.evaluator) {
                     if field.name == "name" {
-                        own = field.value.to_plain().unwrap_or(own);
                         continue;
                     }
                     builder.fields.retain(|other| other.name != field.name);
@@ -150,7 +163,20 @@ impl<'a, 'f> Builds<'a, 'f> {
                 post_processors,
             });
         }
-        self.globals.source.replace(None);
+        self.globals.building.replace(None);
+    }
+
+    /// Reports options of a build that there are not.
+    fn known(&mut self, source: &Source, block: &HclBlock) {
+        for attribute in block.body.attributes() {
+            let name = attribute.key.as_str();
+            if !ATTRIBUTES.contains(&name) {
+                let place = source.place_of(attribute);
+                let problem = Problem::at(place, format!("unknown option `{name}` of a build"));
+                let hint = suggestion(name, ATTRIBUTES);
+                self.findings.fault(hint.map_or(problem.clone(), |hint| problem.hint(hint)));
+            }
+        }
     }
 
     fn source(&mut self, file: &'a Source, block: &'a HclBlock, kind: &str) -> Block {
@@ -199,7 +225,7 @@ impl<'a, 'f> Builds<'a, 'f> {
             }
         }
         let block = Block { role, kind, place: one.place.clone(), fields, comments: one.comments.clone() };
-        block.for_build(names)
+        block.for_build(names[0], names[1], self.findings)
     }
 
     /// The options of a body; blocks are options that are mappings.
@@ -243,7 +269,7 @@ impl<'a, 'f> Builds<'a, 'f> {
                 self.rendered(Value::Text(text), place, comments)
             }
             Value::Text(text) => {
-                let name = self.globals.source.borrow().as_ref().map(|(name, _)| name.clone());
+                let name = self.globals.building.borrow().as_ref().map(|building| building.declared.clone());
                 let functions = Functions {
                     user: None,
                     secrets: &self.globals.sensitive,
@@ -264,7 +290,8 @@ impl<'a, 'f> Builds<'a, 'f> {
                     }
                 }
             }
-            Value::List(items) => {
+            // Here ends HCL: what is left is a list.
+            Value::List(items) | Value::Set(items) => {
                 Value::List(items.into_iter().map(|item| self.rendered(item, place, comments)).collect())
             }
             Value::Map(map) => {
@@ -336,11 +363,12 @@ fn dynamic<'a>(
     for turn in evaluator.turns(&for_each.value, Some("key"), "value")? {
         let each = Value::Map(turn.into_iter().collect());
         let evaluator = evaluator.with([(iterator.clone(), each)]);
-        let labels = match block.body.get_attribute("labels").map(|labels| evaluator.plain(&labels.value)) {
-            Some(Ok(Value::List(items))) => items.iter().filter_map(Value::to_plain).collect(),
-            Some(Err(problem)) => return Err(problem),
-            _ => Vec::new(),
-        };
+        let labels =
+            match block.body.get_attribute("labels").map(|labels| evaluator.plain(&labels.value).map(Value::listed)) {
+                Some(Ok(Value::List(items))) => items.iter().filter_map(Value::to_plain).collect(),
+                Some(Err(problem)) => return Err(problem),
+                _ => Vec::new(),
+            };
         let comments = comments(content.decor().prefix());
         let (name, place) = (name.clone(), place.clone());
         found.push(Found { name, labels, body: &content.body, place, comments, evaluator });

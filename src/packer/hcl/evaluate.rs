@@ -18,7 +18,7 @@ use super::globals::{Globals, secret};
 use super::source::Source;
 use crate::error::{Location, Problem};
 use crate::packer::budget::Exhausted;
-use crate::packer::value::{Text, Value};
+use crate::packer::value::{Text, Value, exact};
 use crate::template::nearest::suggestion;
 
 /// A value, or what is wrong where.
@@ -59,7 +59,10 @@ impl<'a> Evaluator<'a> {
         let value = match expression {
             Expression::Null(_) => Value::Null,
             Expression::Bool(value) => Value::Bool(**value),
-            Expression::Number(value) => Value::Number(value.as_f64().unwrap_or_default()),
+            Expression::Number(value) => {
+                let number = exact(value.as_f64().unwrap_or_default());
+                Value::Number(number.map_err(|message| Problem::at(place(), message).hint("write it as a string"))?)
+            }
             Expression::String(text) => Value::from(text.as_str()),
             Expression::Array(items) => Value::List(items.iter().map(|item| self.value(item)).collect::<Result<_>>()?),
             Expression::Object(object) => {
@@ -89,10 +92,12 @@ impl<'a> Evaluator<'a> {
         value.names(&mut names);
         for name in names {
             if self.globals.sensitive.contains(&name) {
+                self.globals.budget.refuse();
                 return Err(secret(&name, place()));
             }
             if self.globals.unset.contains(&name) {
                 let message = format!("`{name}` of the process environment is not set, and this is computed of it");
+                self.globals.budget.refuse();
                 let hint = "set it, or give the variable's value with --var";
                 return Err(Problem::at(place(), message).hint(hint));
             }
@@ -114,7 +119,7 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    fn key(&self, key: &ObjectKey) -> Result<String> {
+    pub(super) fn key(&self, key: &ObjectKey) -> Result<String> {
         match key {
             ObjectKey::Ident(name) => Ok(name.as_str().to_owned()),
             ObjectKey::Expression(expression) => self
@@ -142,21 +147,13 @@ impl<'a> Evaluator<'a> {
     fn call(&self, call: &FuncCall, expression: &Expression) -> Result<Value> {
         let name = call.name.name.as_str();
         if let "try" | "can" = name {
-            let mut tried = call.args.iter().map(|argument| self.value(argument));
-            let found = tried.find(Result::is_ok);
-            return match (name, found) {
-                ("can", found) => Ok(Value::Bool(found.is_some())),
-                (_, Some(found)) => found,
-                (_, None) => {
-                    Err(Problem::at(self.source.place_of(expression), "none of these expressions has a value"))
-                }
-            };
+            return self.tried(name == "can", call, expression);
         }
         let mut arguments = Vec::new();
         for (at, argument) in call.args.iter().enumerate() {
             let value = self.value(argument)?;
             match value.inner() {
-                Value::List(items) if call.args.expand_final() && at + 1 == call.args.len() => {
+                Value::List(items) | Value::Set(items) if call.args.expand_final() && at + 1 == call.args.len() => {
                     arguments.extend(items.iter().cloned());
                 }
                 _ => arguments.push(value),
@@ -165,14 +162,30 @@ impl<'a> Evaluator<'a> {
         functions::call(self, name, &arguments, &|| self.source.place_of(expression))
     }
 
+    /// `try` and `can`: what only the import refuses is no fault of the template, and not tried.
+    fn tried(&self, can: bool, call: &FuncCall, expression: &Expression) -> Result<Value> {
+        for argument in call.args.iter() {
+            match self.globals.budget.refuses(|| self.value(argument)) {
+                (Ok(_), _) if can => return Ok(Value::Bool(true)),
+                (Err(problem), true) => return Err(problem),
+                (Err(_), false) => {}
+                (found, _) => return found,
+            }
+        }
+        if can {
+            return Ok(Value::Bool(false));
+        }
+        Err(Problem::at(self.source.place_of(expression), "none of these expressions has a value"))
+    }
+
     fn traversal(&self, traversal: &Traversal) -> Result<Value> {
         let operators = &traversal.operators[..];
         if let (Expression::Variable(root), [first, rest @ ..]) = (&traversal.expr, operators)
             && let TraversalOperator::GetAttr(name) = first.value()
             && !self.locals.iter().any(|(local, _)| local == root.as_str())
         {
-            let place = self.source.place_of(traversal);
-            let value = self.globals.get(root.as_str(), name.as_str(), place, self)?;
+            let place = || self.source.place_of(traversal);
+            let value = self.globals.get(root.as_str(), name.as_str(), &place, self)?;
             return self.apply(value, rest, traversal);
         }
         let value = self.value(&traversal.expr)?;
@@ -190,7 +203,7 @@ impl<'a> Evaluator<'a> {
             }
             TraversalOperator::AttrSplat(_) | TraversalOperator::FullSplat(_) => {
                 let items = match value.inner() {
-                    Value::List(items) => items.clone(),
+                    Value::List(items) | Value::Set(items) => items.clone(),
                     Value::Null => Vec::new(),
                     other => vec![other.clone()],
                 };
@@ -237,13 +250,14 @@ impl<'a> Evaluator<'a> {
                 if matches!(operator, Div | Mod) && second == 0.0 {
                     return Err(Problem::at(self.source.place_of(right), "division by zero"));
                 }
-                Value::Number(match operator {
+                let result = exact(match operator {
                     Plus => first + second,
                     Minus => first - second,
                     Mul => first * second,
                     Div => first / second,
                     _ => first % second,
-                })
+                });
+                Value::Number(result.map_err(|message| Problem::at(self.source.place_of(left), message))?)
             }
         })
     }
@@ -262,9 +276,9 @@ impl<'a> Evaluator<'a> {
                 match &whole.key_expr {
                     None => list.push(value),
                     Some(key) => {
-                        let place = self.source.place_of(key);
+                        let place = || self.source.place_of(key);
                         let key = inner.plain(key)?.to_plain();
-                        let key = key.ok_or_else(|| Problem::at(place, "a key must be a string"))?;
+                        let key = key.ok_or_else(|| Problem::at(place(), "a key must be a string"))?;
                         insert(&mut map, key, value, whole.grouping);
                     }
                 }
@@ -288,6 +302,8 @@ impl<'a> Evaluator<'a> {
                 let keys = (0..items.len()).map(|at| Value::Number(f64::from(u32::try_from(at).unwrap_or(u32::MAX))));
                 keys.zip(items.iter().cloned()).collect()
             }
+            // The key of a set's element is the element.
+            Value::Set(items) => items.iter().map(|item| (item.clone(), item.clone())).collect(),
             Value::Map(map) => {
                 // HCL's mappings have no order but that of their keys.
                 let mut entries: Vec<_> = map.iter().collect();

@@ -45,24 +45,43 @@ pub(super) struct Globals<'a> {
     pub(super) known: RefCell<BTreeMap<String, (Value, BTreeSet<String>)>>,
     /// Locals that are being evaluated.
     pub(super) open: RefCell<Vec<String>>,
-    /// Name and type of the source, in a build.
-    pub(super) source: RefCell<Option<(String, String)>>,
+    /// What is built, in a build.
+    pub(super) building: RefCell<Option<Building>>,
+}
+
+/// What is built of a source.
+#[derive(Debug, Clone)]
+pub(super) struct Building {
+    /// Of this use of the source.
+    pub(super) name: String,
+    /// The source's type.
+    pub(super) kind: String,
+    /// The source's name where it is declared, which `{{ build_name }}` stands for.
+    pub(super) declared: String,
+    /// The name of the `build` block; empty if it has none.
+    pub(super) block: String,
 }
 
 impl Globals<'_> {
     /// The value of `root.name`.
-    pub(super) fn get(&self, root: &str, name: &str, place: Location, from: &Evaluator<'_>) -> Result<Value> {
+    pub(super) fn get(
+        &self,
+        root: &str,
+        name: &str,
+        place: &dyn Fn() -> Location,
+        from: &Evaluator<'_>,
+    ) -> Result<Value> {
         match (root, name) {
             ("var", _) => {
                 let found = self.variables.get(name).cloned();
                 let found = found.ok_or_else(|| {
                     let known = self.variables.keys().map(String::as_str);
-                    unknown(place.clone(), format!("undefined variable `var.{name}`"), name, known)
+                    unknown(place(), format!("undefined variable `var.{name}`"), name, known)
                 })?;
-                if matches!(found, Value::List(_) | Value::Map(_)) && self.secrets.contains(name) {
-                    return Err(secret(name, place));
+                if found.is_collection() && self.secrets.contains(name) {
+                    return Err(self.budget.limit(secret(name, place())));
                 }
-                if matches!(found, Value::List(_) | Value::Map(_) | Value::Null) {
+                if found.is_collection() || found == Value::Null {
                     from.fixed.borrow_mut().insert(name.to_owned());
                 }
                 Ok(found)
@@ -71,16 +90,32 @@ impl Globals<'_> {
             ("path", "root") => Ok(Value::from(".")),
             ("path", "cwd") => Ok(Value::from(self.folder.to_string_lossy().into_owned())),
             ("packer", "version") => Ok(Value::from("1.9.0")),
-            ("source" | "build", "name" | "type") if self.source.borrow().is_some() => {
-                let source = self.source.borrow().clone().unwrap_or_default();
-                Ok(Value::from(if name == "name" { source.0 } else { source.1 }))
-            }
-            ("build", _) => Err(Problem::at(place, format!("`build.{name}` is known while Packer builds"))
-                .hint("scripts have PACKER_BUILD_NAME and PACKER_BUILDER_TYPE")),
-            ("data", _) => Err(Problem::at(place, "data sources ask services, which an import does not")
-                .hint("write the value down, or make it a variable")),
-            _ => Err(Problem::at(place, format!("undefined variable `{root}.{name}`"))
+            ("source" | "build", _) => self.in_build(root, name, place),
+            ("data", _) => Err(self.budget.limit(
+                Problem::at(place(), "data sources ask services, which an import does not")
+                    .hint("write the value down, or make it a variable"),
+            )),
+            _ => Err(Problem::at(place(), format!("undefined variable `{root}.{name}`"))
                 .hint("there are `var`, `local`, `path` and `source`")),
+        }
+    }
+
+    /// The value of `source.name` or `build.name`.
+    fn in_build(&self, root: &str, name: &str, place: &dyn Fn() -> Location) -> Result<Value> {
+        let building = self.building.borrow();
+        match (building.as_ref(), root, name) {
+            (Some(building), "source", "name") => Ok(Value::from(building.name.as_str())),
+            (Some(building), "source", "type") => Ok(Value::from(building.kind.as_str())),
+            (Some(building), "build", "name") => Ok(Value::from(building.block.as_str())),
+            (Some(_), "build", "type") => {
+                Err(Problem::at(place(), "there is no `build.type`").hint("write `source.type`"))
+            }
+            (_, "build", _) => Err(self.budget.limit(
+                Problem::at(place(), format!("`build.{name}` is known while Packer builds"))
+                    .hint("scripts have PACKER_BUILD_NAME and PACKER_BUILDER_TYPE"),
+            )),
+            _ => Err(Problem::at(place(), format!("undefined variable `{root}.{name}`"))
+                .hint("in a build, there are `source.name` and `source.type`")),
         }
     }
 
@@ -94,17 +129,17 @@ impl Globals<'_> {
         }
     }
 
-    fn local(&self, name: &str, place: Location, from: &Evaluator<'_>) -> Result<Value> {
+    fn local(&self, name: &str, place: &dyn Fn() -> Location, from: &Evaluator<'_>) -> Result<Value> {
         if let Some((value, fixed)) = self.known.borrow().get(name) {
             from.fixed.borrow_mut().extend(fixed.iter().cloned());
             return Ok(value.clone());
         }
         let Some(local) = self.locals.get(name) else {
             let known = self.locals.keys().map(String::as_str);
-            return Err(unknown(place, format!("undefined variable `local.{name}`"), name, known));
+            return Err(unknown(place(), format!("undefined variable `local.{name}`"), name, known));
         };
         if self.open.borrow().iter().any(|open| open == name) {
-            return Err(Problem::at(place, format!("`local.{name}` is made of itself")));
+            return Err(Problem::at(place(), format!("`local.{name}` is made of itself")));
         }
         self.open.borrow_mut().push(name.to_owned());
         let evaluator = Evaluator::new(local.source, self);
@@ -112,7 +147,8 @@ impl Globals<'_> {
         self.open.borrow_mut().pop();
         let value = value?;
         if local.sensitive && !self.is_secret(&value) {
-            return Err(secret(&format!("local.{name}"), place)
+            self.budget.refuse();
+            return Err(secret(&format!("local.{name}"), place())
                 .hint("make it a variable that is `sensitive`, which the process environment gives"));
         }
         let fixed = evaluator.fixed.take();

@@ -22,6 +22,7 @@ mod functions;
 mod globals;
 mod source;
 mod text;
+mod types;
 mod variables;
 
 pub(in crate::packer) use variables::assignments;
@@ -67,7 +68,7 @@ pub(super) fn read(sources: &[Source], folder: &Path, given: &Given, findings: &
         locals: locals(&bodies, findings),
         known: RefCell::default(),
         open: RefCell::default(),
-        source: RefCell::default(),
+        building: RefCell::default(),
     };
     variables::validate(&bodies, &globals, findings);
     let builds = Builds::new(&bodies, &globals, findings).read();
@@ -109,21 +110,22 @@ fn locals<'a>(bodies: &'a [(&'a Source, Body)], findings: &mut Findings) -> BTre
     for (source, body) in bodies {
         for block in body.blocks() {
             let is_local = block.ident.as_str() == "local";
-            let mut add = |name: &str, expression, place| {
+            let mut add = |name: &str, expression, attribute: &Attribute| {
                 let truth = |attribute: &Attribute| is_false(&attribute.value);
                 let sensitive = is_local && block.body.get_attribute("sensitive").is_some_and(|a| !truth(a));
                 let local = Local { source, expression, sensitive };
                 if locals.insert(name.to_owned(), local).is_some() {
+                    let place = source.place_of(attribute);
                     findings.fault(Problem::at(place, format!("there already is a `local.{name}`")));
                 }
             };
             match (block.ident.as_str(), block.labels.first()) {
                 ("locals", _) => block.body.attributes().for_each(|attribute| {
-                    add(attribute.key.as_str(), &attribute.value, source.place_of(attribute));
+                    add(attribute.key.as_str(), &attribute.value, attribute);
                 }),
                 ("local", Some(name)) => {
                     if let Some(attribute) = block.body.get_attribute("expression") {
-                        add(name.as_str(), &attribute.value, source.place_of(attribute));
+                        add(name.as_str(), &attribute.value, attribute);
                     }
                 }
                 _ => {}

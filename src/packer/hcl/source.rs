@@ -1,5 +1,6 @@
 //! HCL files, parsed, and where everything in them is.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -14,14 +15,23 @@ pub(in crate::packer) struct Source {
     /// As the user would name it.
     pub(in crate::packer) file: PathBuf,
     pub(in crate::packer) text: String,
+    /// Where each line begins, bytes, once a place was asked for.
+    lines: OnceCell<Vec<usize>>,
 }
 
 impl Source {
+    pub(in crate::packer) fn new(file: PathBuf, text: String) -> Self {
+        Self { file, text, lines: OnceCell::new() }
+    }
+
     /// The place of a byte.
     pub(super) fn place(&self, at: usize) -> Location {
         let before = self.text.get(..at).unwrap_or(&self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        let ends = || self.text.match_indices('\n').map(|(at, _)| at + 1);
+        let lines = self.lines.get_or_init(|| std::iter::once(0).chain(ends()).collect());
+        let line = lines.partition_point(|begin| *begin <= before.len());
+        let begin = line.checked_sub(1).and_then(|line| lines.get(line)).copied().unwrap_or_default();
+        let column = before.get(begin..).unwrap_or_default().chars().count() + 1;
         Location { file: self.file.clone(), line, column }
     }
 

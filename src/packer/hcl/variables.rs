@@ -11,6 +11,7 @@ use hcl_edit::template::Element;
 
 use super::evaluate::{Evaluator, Result};
 use super::source::{Source, comments};
+use super::types::Type;
 use super::{Globals, functions};
 use crate::error::Problem;
 use crate::packer::Given;
@@ -44,7 +45,7 @@ fn constants<'a>(
         locals: BTreeMap::new(),
         known: RefCell::default(),
         open: RefCell::default(),
-        source: RefCell::default(),
+        building: RefCell::default(),
     }
 }
 
@@ -126,13 +127,17 @@ fn declaration(evaluator: &Evaluator<'_>, name: &str, block: &Block, given: &Giv
     let default = attribute("default");
     // A value that is given stands for itself.
     let environment = default.and_then(environment_variable).filter(|_| given.value(name).is_none());
-    let kind = attribute("type");
+    let kind = kind(evaluator, attribute("type"), default)?;
+    let place = || match attribute("type") {
+        Some(kind) => evaluator.source.place_of(kind),
+        None => evaluator.source.place_of(block),
+    };
     let sensitive = attribute("sensitive").map(|truth| evaluator.truth(truth)).transpose()?.unwrap_or_default();
     let typed = |value: Value| {
-        converted(evaluator, value, kind).map_err(|problem| match problem.location {
+        kind.convert(value, evaluator).map_err(|message| {
             // The message may have the value in it.
-            Some(place) if sensitive => Problem::at(place, format!("the value of `{name}` is not of this type")),
-            _ => problem,
+            let message = if sensitive { format!("the value of `{name}` is not of this type") } else { message };
+            Problem::at(place(), message)
         })
     };
     let value = match (given.value(name), default) {
@@ -155,7 +160,9 @@ fn assignment(evaluator: &Evaluator<'_>, attribute: &Attribute, given: &Given) -
     let name = attribute.key.as_str().to_owned();
     let environment = environment_variable(&attribute.value).filter(|_| given.value(&name).is_none());
     let value = match given.value(&name) {
-        Some(value) => value,
+        Some(value) => kind(evaluator, None, Some(&attribute.value))?
+            .convert(value, evaluator)
+            .map_err(|message| Problem::at(evaluator.source.place_of(attribute), message))?,
         None if environment.is_some() => evaluator.value(&attribute.value)?,
         None => constant(evaluator, &attribute.value)?,
     };
@@ -167,6 +174,17 @@ fn assignment(evaluator: &Evaluator<'_>, attribute: &Attribute, given: &Given) -
         environment,
         name,
     })
+}
+
+/// A variable's type: what is declared, or that of its default, as Packer has it.
+fn kind(evaluator: &Evaluator<'_>, declared: Option<&Expression>, default: Option<&Expression>) -> Result<Type> {
+    match declared.map(|declared| Type::read(evaluator, declared)).transpose()? {
+        None | Some(Type::Any) => {}
+        Some(declared) => return Ok(declared),
+    }
+    // A default that has no value is a fault only where it is used.
+    let value = default.and_then(|default| evaluator.value(default).ok());
+    Ok(value.map_or(Type::Any, |value| Type::of(&value)))
 }
 
 /// The X of `env("X")`, also in parentheses or as `"${env("X")}"`.
@@ -187,50 +205,6 @@ fn environment_variable(expression: &Expression) -> Option<String> {
     match (call.name.name.as_str(), arguments.next(), arguments.next()) {
         ("env", Some(Expression::String(name)), None) if is_identifier(name) => Some(name.to_string()),
         _ => None,
-    }
-}
-
-/// The value as the type wants it; text that stands for something else is read.
-fn converted(evaluator: &Evaluator<'_>, value: Value, kind: Option<&Expression>) -> Result<Value> {
-    let Some(kind) = kind else { return Ok(value) };
-    let place = evaluator.source.place_of(kind);
-    let name = match kind {
-        Expression::Variable(name) => name.as_str().to_owned(),
-        Expression::FuncCall(call) => call.name.name.as_str().to_owned(),
-        Expression::String(name) => name.to_string(),
-        _ => return Ok(value),
-    };
-    let wrong = |value: &Value| {
-        Err(Problem::at(place.clone(), format!("the value is {}, not of the type `{name}`", value.kind())))
-    };
-    match (name.as_str(), value) {
-        ("any", value) | (_, value @ Value::Null) => Ok(value),
-        ("string", value) => match value.to_text() {
-            Some(text) => Ok(Value::Text(text)),
-            None => wrong(&value),
-        },
-        ("number", value) => {
-            functions::number(&value).map(Value::Number).map_err(|message| Problem::at(place, message))
-        }
-        ("bool", value) => match value.is_true() {
-            Some(truth) => Ok(Value::Bool(truth)),
-            None => wrong(&value),
-        },
-        (_, Value::Text(text)) => {
-            let text = text.plain();
-            let parsed = hcl_edit::parser::parse_expr(&text);
-            let parsed =
-                parsed.map_err(|error| Problem::at(place.clone(), format!("`{name}`: {}", error.message())))?;
-            let source = Source { file: place.file.clone(), text };
-            match Evaluator::new(&source, evaluator.globals).value(&parsed) {
-                Ok(Value::Text(_)) | Err(_) => {
-                    Err(Problem::at(place, format!("the value is a string, not of the type `{name}`")))
-                }
-                Ok(value) => Ok(value),
-            }
-        }
-        ("list" | "set" | "tuple", value @ Value::List(_)) | ("map" | "object", value @ Value::Map(_)) => Ok(value),
-        (_, value) => wrong(&value),
     }
 }
 

@@ -45,11 +45,7 @@ pub(super) fn kept(name: &str, arguments: &[Value]) -> Option<Value> {
             flatten(list, &mut all);
             Some(Value::List(all))
         }
-        ("toset", [Value::List(items)]) => {
-            let mut items = items.clone();
-            as_set(&mut items);
-            Some(Value::List(items))
-        }
+        ("toset", [Value::List(items)]) => Some(Value::set(items.clone())),
         ("tolist", [list @ Value::List(_)]) | ("tomap", [list @ Value::Map(_)]) => Some(list.clone()),
         ("element", [Value::List(items), at]) if !items.is_empty() => {
             items.get(whole(&at.plain()).ok()? % items.len()).cloned()
@@ -58,22 +54,9 @@ pub(super) fn kept(name: &str, arguments: &[Value]) -> Option<Value> {
     }
 }
 
-/// Puts the elements in the order of HCL's sets, each once: strings by their bytes, numbers by their size, `false`
-/// first. What is no scalar stays behind in its own order.
-fn as_set(items: &mut Vec<Value>) {
-    items.sort_by(|a, b| match (a.inner(), b.inner()) {
-        (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
-        (a, b) => {
-            let (a, b) = (a.to_plain(), b.to_plain());
-            a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(&b))
-        }
-    });
-    items.dedup_by(|a, b| a.plain() == b.plain());
-}
-
 fn flatten(value: &Value, all: &mut Vec<Value>) {
     match value {
-        Value::List(items) => items.iter().for_each(|item| flatten(item, all)),
+        Value::List(items) | Value::Set(items) => items.iter().for_each(|item| flatten(item, all)),
         other => all.push(other.clone()),
     }
 }
@@ -106,11 +89,14 @@ pub(super) fn call(name: &str, arguments: &[Value], budget: &Budget) -> Option<G
         }),
         ("distinct", lists) => distinct(lists, budget),
         ("setunion", lists) => distinct(lists, budget).map(|all| match all {
-            Value::List(mut items) => {
-                as_set(&mut items);
-                Value::List(items)
-            }
+            Value::List(items) => Value::set(items),
             other => other,
+        }),
+        ("setproduct", lists) if lists.len() > 1 => product(lists, budget),
+        ("alltrue" | "anytrue", [list]) => items(list).and_then(|items| {
+            let truths = items.iter().map(truth).collect::<Result<Vec<_>, _>>()?;
+            let all = truths.iter().all(|truth| *truth);
+            Ok(Value::Bool(if name == "alltrue" { all } else { truths.contains(&true) }))
         }),
         ("reverse", [list]) => items(list).map(|items| Value::List(items.iter().rev().cloned().collect())),
         ("sort", [list]) => items(list).and_then(|items| {
@@ -127,11 +113,34 @@ pub(super) fn call(name: &str, arguments: &[Value], budget: &Budget) -> Option<G
             Ok(Value::Map(keys.into_iter().zip(items(values)?.iter().cloned()).collect()))
         }),
         ("lookup", [map, key, ..]) => element(map, key),
-        ("range", limits) => range(limits),
+        ("range", limits) => range(limits, budget),
         ("concat" | "flatten" | "element" | "tolist" | "toset", [list, ..]) => items(list).and_then(|_| wrong(name)),
         ("merge" | "values" | "keys" | "tomap", [map, ..]) => Err(format!("expected a mapping, found {}", map.kind())),
         _ => return None,
     })
+}
+
+fn truth(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Null => Ok(false),
+        other => other.is_true().ok_or_else(|| format!("expected a boolean, found {}", other.kind())),
+    }
+}
+
+/// Each element of each list with each of the others.
+fn product(lists: &[Value], budget: &Budget) -> Given {
+    let mut rows: Vec<Vec<Value>> = vec![Vec::new()];
+    for list in lists {
+        let items = items(list)?;
+        if rows.len().saturating_mul(items.len()) > LONGEST {
+            return Err(budget.limit(format!("a list of more than {LONGEST} elements")));
+        }
+        let longer = |row: &Vec<Value>, item: &Value| row.iter().chain([item]).cloned().collect::<Vec<_>>();
+        rows = rows.iter().flat_map(|row| items.iter().map(move |item| longer(row, item))).collect();
+        let size = |row: &Vec<Value>| row.iter().map(Value::size).sum::<usize>();
+        budget.take(rows.iter().map(size).sum()).map_err(|fault| fault.0.to_owned())?;
+    }
+    Ok(Value::List(rows.into_iter().map(Value::List).collect()))
 }
 
 fn wrong(name: &str) -> Given {
@@ -152,7 +161,7 @@ fn distinct(lists: &[Value], budget: &Budget) -> Given {
     Ok(Value::List(all))
 }
 
-fn range(limits: &[Value]) -> Given {
+fn range(limits: &[Value], budget: &Budget) -> Given {
     let limits = limits.iter().map(number).collect::<Result<Vec<_>, _>>()?;
     let (start, end, step) = match limits[..] {
         [end] => (0.0, end, if end < 0.0 { -1.0 } else { 1.0 }),
@@ -162,12 +171,14 @@ fn range(limits: &[Value]) -> Given {
     };
     let turns = ((end - start) / step).ceil();
     if turns.is_nan() || turns > f64::from(u16::MAX) {
-        return Err(format!("a list of more than {LONGEST} numbers, from {} to {}", written(start), written(end)));
+        let message = format!("a list of more than {LONGEST} numbers, from {} to {}", written(start), written(end));
+        return Err(budget.limit(message));
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked, and saturating")]
     let turns = turns.max(0.0) as usize;
     if turns > LONGEST {
-        return Err(format!("a list of more than {LONGEST} numbers, from {} to {}", written(start), written(end)));
+        let message = format!("a list of more than {LONGEST} numbers, from {} to {}", written(start), written(end));
+        return Err(budget.limit(message));
     }
     let number = |at: usize| start + f64::from(u32::try_from(at).unwrap_or(u32::MAX)) * step;
     Ok(Value::List((0..turns).map(|at| Value::Number(number(at))).collect()))

@@ -17,7 +17,11 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Option<Given> {
         "jsonencode" => Ok(Value::from(value.to_json().to_string())),
         "jsondecode" => string(value)
             .and_then(|text| serde_json::from_str(&text).map(Value::from_json).map_err(|error| error.to_string())),
-        "yamlencode" => serde_yaml::to_string(&value.to_json()).map(Value::from).map_err(|error| error.to_string()),
+        "yamlencode" => {
+            let mut text = String::new();
+            yaml_text(&value.to_json(), 0, &mut text);
+            Ok(Value::from(text))
+        }
         "yamldecode" => string(value).and_then(|text| yaml(&text)),
         "base64encode" => string(value).map(|text| Value::from(STANDARD.encode(text))),
         "base64decode" => string(value).and_then(|text| {
@@ -35,6 +39,50 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Option<Given> {
     })
 }
 
+/// YAML as HCL's `yamlencode` writes it: strings and keys in quotes, so that none becomes a number, a truth or a date.
+/// A value that is a mapping or a list begins where the text is.
+fn yaml_text(value: &serde_json::Value, indent: usize, out: &mut String) {
+    use serde_json::Value as Json;
+    let begin = |at: usize, out: &mut String| {
+        if at > 0 {
+            out.push_str(&" ".repeat(indent));
+        }
+    };
+    match value {
+        Json::Array(items) if !items.is_empty() => {
+            for (at, item) in items.iter().enumerate() {
+                begin(at, out);
+                out.push_str("- ");
+                yaml_text(item, indent + 2, out);
+            }
+        }
+        Json::Object(map) if !map.is_empty() => {
+            for (at, (key, value)) in map.iter().enumerate() {
+                begin(at, out);
+                out.push_str(&Json::from(key.as_str()).to_string());
+                out.push(':');
+                let inner = match value {
+                    Json::Array(items) if !items.is_empty() => indent,
+                    Json::Object(map) if !map.is_empty() => indent + 2,
+                    _ => {
+                        out.push(' ');
+                        yaml_text(value, indent, out);
+                        continue;
+                    }
+                };
+                out.push('\n');
+                out.push_str(&" ".repeat(inner));
+                yaml_text(value, inner, out);
+            }
+        }
+        // What is left is written as in JSON.
+        scalar => {
+            out.push_str(&scalar.to_string());
+            out.push('\n');
+        }
+    }
+}
+
 fn digest<D: Digest>(text: &str) -> Value {
     Value::from(D::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
@@ -46,9 +94,7 @@ fn yaml(text: &str) -> Given {
         match &node.content {
             Content::Null => Value::Null,
             Content::Scalar { text, kind: Kind::Boolean } => Value::Bool(text == "true"),
-            Content::Scalar { text, kind: Kind::Number } => {
-                text.parse().map_or_else(|_| Value::from(text.as_str()), Value::Number)
-            }
+            Content::Scalar { text, kind: Kind::Number } => Value::from_digits(text),
             Content::Scalar { text, .. } => Value::from(text.as_str()),
             Content::List(items) => Value::List(items.iter().map(value).collect()),
             Content::Map(entries) => {

@@ -69,7 +69,7 @@ fn fileset(folder: &Path, pattern: &str, budget: &Budget) -> Given {
         }
         names.push(name);
         if names.len() > MOST {
-            return Err(format!("more than {MOST} files match"));
+            return Err(budget.limit(format!("more than {MOST} files match")));
         }
     }
     names.sort();
@@ -84,7 +84,8 @@ fn read(path: &Path, budget: &Budget) -> std::result::Result<String, String> {
         return Err(format!("{} is not a file", path.display()));
     }
     if metadata.len() > LARGEST {
-        return Err(format!("{} has {} bytes; at most {LARGEST} are read", path.display(), metadata.len()));
+        let message = format!("{} has {} bytes; at most {LARGEST} are read", path.display(), metadata.len());
+        return Err(budget.limit(message));
     }
     // Reading and parsing takes time, too.
     let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
@@ -109,7 +110,7 @@ pub(super) fn templatefile(
     let text = read(&path, evaluator.globals.budget).map_err(fault)?;
     let shown =
         place().file.parent().map_or_else(|| PathBuf::from(&name), |folder| PathBuf::from(clean(&folder.join(&name))));
-    let source = Source { file: shown, text };
+    let source = Source::new(shown, text);
     let _level = evaluator.globals.budget.enter().map_err(|fault| exhausted(place(), fault))?;
     let template: Template = hcl_edit::parser::parse_template(&source.text)
         .map_err(|error| syntax_problem(&source.file, &error, "template"))?;

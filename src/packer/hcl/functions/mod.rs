@@ -2,7 +2,7 @@
 
 use super::evaluate::{Evaluator, Result, exhausted};
 use crate::error::{Location, Problem};
-use crate::packer::value::{Part, Text, Value, number as written};
+use crate::packer::value::{Part, Text, Value, exact, number as written};
 use crate::template::nearest::nearest;
 
 mod collections;
@@ -15,9 +15,11 @@ mod strings;
 type Given = std::result::Result<Value, String>;
 
 /// All names, for hints.
-const NAMES: [&str; 82] = [
+const NAMES: [&str; 85] = [
     "abs",
     "abspath",
+    "alltrue",
+    "anytrue",
     "base64decode",
     "base64encode",
     "basename",
@@ -65,6 +67,7 @@ const NAMES: [&str; 82] = [
     "regexall",
     "replace",
     "reverse",
+    "setproduct",
     "setunion",
     "sha1",
     "sha256",
@@ -124,6 +127,8 @@ pub(super) fn call(
     if let ("lookup" | "element", Some(key)) = (name, arguments.get(1)) {
         evaluator.fix(key, place)?;
     }
+    // A set is a list for all of them.
+    let arguments: &[Value] = &arguments.iter().cloned().map(Value::listed).collect::<Vec<_>>();
     // These keep variables as variables.
     let kept = match name {
         "join" => strings::join(arguments, evaluator.globals.budget).map_err(|fault| exhausted(place(), fault))?,
@@ -148,13 +153,16 @@ pub(super) fn call(
         .or_else(|| times(name, &plain, evaluator));
     match found {
         Some(result) => result.map_err(|message| Problem::at(place(), format!("{name}: {message}"))),
-        None => Err(unknown(name, place())),
+        None => Err(evaluator.globals.budget.limit(unknown(name, place()))),
     }
 }
 
 fn unknown(name: &str, place: Location) -> Problem {
     if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
         return Problem::at(place, format!("the function `{name}` cannot be carried out by an import")).hint(*instead);
+    }
+    if NAMES.contains(&name) {
+        return Problem::at(place, format!("`{name}` does not take these arguments"));
     }
     let problem = Problem::at(place, format!("unknown function `{name}`"));
     match nearest(name, NAMES) {
@@ -177,7 +185,8 @@ fn times(name: &str, arguments: &[Value], evaluator: &Evaluator<'_>) -> Option<G
         globals.times.now
     };
     let kept = |format: &str| {
-        let part = globals.times.variable(format).ok_or("the time is asked for in too many ways")?;
+        let part = globals.times.variable(format);
+        let part = part.ok_or_else(|| globals.budget.limit("the time is asked for in too many ways"))?;
         Ok(Value::Text(Text(vec![part])))
     };
     Some(match (name, arguments) {
@@ -207,11 +216,11 @@ fn string(value: &Value) -> std::result::Result<String, String> {
 /// A number, also as a string.
 pub(super) fn number(value: &Value) -> std::result::Result<f64, String> {
     match value.inner() {
-        Value::Number(number) => Ok(*number),
+        Value::Number(number) => exact(*number),
         Value::Text(text) => {
             let text = text.plain();
             let number = text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
-            number.ok_or_else(|| format!("expected a number, found `{text}`"))
+            exact(number.ok_or_else(|| format!("expected a number, found `{text}`"))?)
         }
         other => Err(format!("expected a number, found {}", other.kind())),
     }
@@ -240,7 +249,7 @@ fn count(count: usize) -> Value {
 
 /// Text of which `size` bytes are still allowed.
 fn fits(size: usize, budget: &crate::packer::budget::Budget) -> std::result::Result<(), String> {
-    if size > budget.left() { Err("the result is too large".to_owned()) } else { Ok(()) }
+    if size > budget.left() { Err(budget.limit("the result is too large".to_owned())) } else { Ok(()) }
 }
 
 /// Takes `size` bytes.

@@ -1,7 +1,7 @@
 //! Functions of numbers, and conversions.
 
 use super::{Given, items, number, string};
-use crate::packer::value::Value;
+use crate::packer::value::{Value, exact};
 
 pub(super) fn call(name: &str, arguments: &[Value]) -> Option<Given> {
     Some(match (name, arguments) {
@@ -18,8 +18,8 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Option<Given> {
                 return Err("the base is between 2 and 36".to_owned());
             }
             let value = i64::from_str_radix(&text, radix).map_err(|_| format!("`{text}` is no number"))?;
-            #[allow(clippy::cast_precision_loss, reason = "HCL's numbers are written with 15 digits here")]
-            Ok(Value::Number(value as f64))
+            #[allow(clippy::cast_precision_loss, reason = "what is not exact is refused")]
+            exact(value as f64).map(Value::Number)
         }),
         ("abs" | "ceil" | "floor", [value]) => number(value).map(|value| {
             Value::Number(match name {
@@ -28,15 +28,16 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Option<Given> {
                 _ => value.floor(),
             })
         }),
-        ("pow", [base, exponent]) => number(base).and_then(|base| {
-            let power = base.powf(number(exponent)?);
-            if power.is_finite() { Ok(Value::Number(power)) } else { Err("the result is too large".to_owned()) }
-        }),
+        ("pow", [base, exponent]) => {
+            number(base).and_then(|base| exact(base.powf(number(exponent)?)).map(Value::Number))
+        }
         ("max" | "min", [_, ..]) => numbers(arguments).map(|numbers| {
             let better = if name == "max" { f64::max } else { f64::min };
             Value::Number(numbers.into_iter().reduce(better).unwrap_or_default())
         }),
-        ("sum", [list]) => items(list).and_then(numbers).map(|numbers| Value::Number(numbers.into_iter().sum())),
+        ("sum", [list]) => {
+            items(list).and_then(numbers).and_then(|numbers| exact(numbers.into_iter().sum()).map(Value::Number))
+        }
         _ => return None,
     })
 }

@@ -78,7 +78,7 @@ pub(super) fn call(name: &str, arguments: &[Value], budget: &Budget) -> Option<G
         ("endswith", [one, suffix]) => Ok(Value::Bool(one.ends_with(suffix))),
         ("strcontains", [one, part]) => Ok(Value::Bool(one.contains(part))),
         ("split", [separator, one]) if one.matches(separator).take(MOST + 1).count() > MOST => {
-            Err(format!("more than {MOST} parts"))
+            Err(budget.limit(format!("more than {MOST} parts")))
         }
         ("split", ["", one]) => Ok(Value::List(one.chars().map(|c| Value::from(c.to_string())).collect())),
         ("split", [separator, one]) => Ok(Value::List(one.split(separator).map(Value::from).collect())),
@@ -97,7 +97,7 @@ pub(super) fn call(name: &str, arguments: &[Value], budget: &Budget) -> Option<G
             .map(|pattern| pattern.captures_iter(one).take(MOST + 1).map(|found| matched(&pattern, &found)).collect())
             .and_then(|all: Vec<_>| match all.len() {
                 0..=MOST => Ok(Value::List(all)),
-                _ => Err(format!("more than {MOST} parts")),
+                _ => Err(budget.limit(format!("more than {MOST} parts"))),
             }),
         _ => wrong(),
     })
@@ -109,11 +109,7 @@ fn other(name: &str, arguments: &[Value], budget: &Budget) -> Option<Given> {
         ("format", [format, values @ ..]) => {
             string(format).and_then(|format| formatted(&format, values, budget)).map(Value::from)
         }
-        ("formatlist", [format, list]) => string(format).and_then(|format| {
-            let all =
-                items(list)?.iter().map(|item| formatted(&format, std::slice::from_ref(item), budget).map(Value::from));
-            Ok(Value::List(all.collect::<Result<_, _>>()?))
-        }),
+        ("formatlist", [format, values @ ..]) => string(format).and_then(|format| format_list(&format, values, budget)),
         ("indent", [spaces, text]) => whole(spaces).and_then(|spaces| {
             let text = string(text)?;
             fits(text.len().saturating_add(text.matches('\n').count().saturating_mul(spaces)), budget)?;
@@ -123,6 +119,23 @@ fn other(name: &str, arguments: &[Value], budget: &Budget) -> Option<Given> {
         ("length", [text @ Value::Text(_)]) => string(text).map(|text| count(text.chars().count())),
         _ => return None,
     })
+}
+
+/// `format` for each row of lists that are equally long; other values are in every row.
+fn format_list(format: &str, values: &[Value], budget: &Budget) -> Given {
+    let mut lengths = values.iter().filter_map(|value| items(value).ok()).map(<[Value]>::len);
+    let rows = lengths.next().unwrap_or(1);
+    if let Some(other) = lengths.find(|length| *length != rows) {
+        return Err(format!("the lists have {rows} and {other} elements"));
+    }
+    let mut all = Vec::new();
+    for row in 0..rows {
+        let of_row = |value: &Value| items(value).ok().and_then(|items| items.get(row)).unwrap_or(value).clone();
+        let values: Vec<Value> = values.iter().map(of_row).collect();
+        take(values.iter().map(Value::size).sum(), budget)?;
+        all.push(Value::from(formatted(format, &values, budget)?));
+    }
+    Ok(Value::List(all))
 }
 
 fn joined(separator: &Value, lists: &[Value], budget: &Budget) -> Given {
@@ -141,7 +154,8 @@ fn title(text: &str) -> String {
     let mut begins = true;
     let letter = |c: char| {
         let changed: String = if begins { c.to_uppercase().collect() } else { c.to_string() };
-        begins = c.is_whitespace();
+        // Go's `strings.Title`: each character of ASCII but letters, digits and `_` parts words.
+        begins = if c.is_ascii() { !c.is_ascii_alphanumeric() && c != '_' } else { c.is_whitespace() };
         changed
     };
     text.chars().map(letter).collect()
@@ -225,8 +239,9 @@ fn formatted(format: &str, values: &[Value], budget: &Budget) -> Result<String, 
 }
 
 fn verb_text(flags: &str, verb: &str, value: &Value) -> Result<String, String> {
-    let (left, zero, plus) = (flags.contains('-'), flags.starts_with('0'), flags.starts_with('+'));
     let numbers = flags.trim_start_matches(['-', '0', '+', ' ', '#']);
+    let flags = &flags[..flags.len() - numbers.len()];
+    let (left, zero, plus) = (flags.contains('-'), flags.contains('0'), flags.contains('+'));
     let (width, precision) = numbers.split_once('.').map_or((numbers, None), |(width, more)| (width, Some(more)));
     let limit = |text: &str| match text {
         "" => Ok(0),
@@ -258,7 +273,11 @@ fn verb_text(flags: &str, verb: &str, value: &Value) -> Result<String, String> {
     let padding = width.saturating_sub(text.chars().count());
     Ok(match (left, zero) {
         (true, _) => format!("{text}{}", " ".repeat(padding)),
-        (false, true) => format!("{}{text}", "0".repeat(padding)),
+        (false, true) => {
+            // Zeros stand behind the sign.
+            let digits = text.trim_start_matches(['-', '+']);
+            format!("{}{}{digits}", &text[..text.len() - digits.len()], "0".repeat(padding))
+        }
         (false, false) => format!("{}{text}", " ".repeat(padding)),
     })
 }
@@ -275,6 +294,7 @@ mod tests {
             formatted("%s-%03d|%-4s|%5.1f%%", &["a".into(), 7.0.into(), "b".into(), 2.25.into()]).as_deref(),
             Ok("a-007|b   |  2.2%")
         );
+        assert_eq!(formatted("%04d|%+04d", &[(-5.0).into(), 5.0.into()]).as_deref(), Ok("-005|+005"));
         assert!(formatted("%s", &[]).is_err() && formatted("", &["a".into()]).is_err());
         assert!(formatted("%999999999d", &[1.0.into()]).is_err() && formatted("%", &[]).is_err());
         let name = Value::Named { name: "n".to_owned(), value: Box::new("x".into()) };
@@ -291,7 +311,7 @@ mod tests {
         assert_eq!(call("regex_replace", &["a1b22", "[0-9]+", "-"]), Ok("a-b-".into()));
         assert_eq!(call("replace", &["a.b", ".", "_"]), Ok("a_b".into()));
         assert_eq!(call("replace", &["a.b", "/[.]/", "_"]), Ok("a_b".into()));
-        assert_eq!(call("title", &["hello wide world"]), Ok("Hello Wide World".into()));
+        assert_eq!(call("title", &["hello wide_world-ünd.x"]), Ok("Hello Wide_world-Ünd.X".into()));
         assert!(call("regex_replace", &["a", "(", ""]).is_err());
     }
 
