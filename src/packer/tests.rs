@@ -116,11 +116,15 @@ fn types_reach_into_collections() {
 #[test]
 fn what_an_import_refuses_is_not_tried() {
     is("[try({}.a, \"else\"), can({}.a) ? \"can\" : \"cannot\"]", "else | cannot");
-    let secret = "variable \"pw\" {\n  sensitive = true\n  default = \"hush\"\n}";
+    let secret = "variable \"pw\" {\n  sensitive = true\n  default = \"hush\"\n}\n\
+                  variable \"set\" {\n  sensitive = true\n  type = set(string)\n  default = [\"hush\"]\n}\n\
+                  variable \"late\" {\n  default = env(\"IMPORT_NOBODY_SETS\")\n}";
     for (expression, part) in [
         ("cidrhost(\"10.0.0.0/8\", 1)", "unknown function `cidrhost`"),
         ("vault(\"a\", \"b\")", "`vault` cannot be carried out"),
         ("upper(var.pw)", "the secret `pw` would be"),
+        ("join(\"\", var.set)", "the secret `set` would be"),
+        ("upper(var.late)", "`IMPORT_NOBODY_SETS` of the process environment is not set"),
         ("join(\"\", range(100000))", "a list of more than 10000 numbers"),
         ("build.ID", "is known while Packer builds"),
     ] {

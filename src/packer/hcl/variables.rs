@@ -127,7 +127,8 @@ fn declaration(evaluator: &Evaluator<'_>, name: &str, block: &Block, given: &Giv
     let default = attribute("default");
     // A value that is given stands for itself.
     let environment = default.and_then(environment_variable).filter(|_| given.value(name).is_none());
-    let kind = kind(evaluator, attribute("type"), default)?;
+    // Without a value that is given, the default has its own type.
+    let kind = kind(evaluator, attribute("type"), default.filter(|_| given.value(name).is_some()))?;
     let place = || match attribute("type") {
         Some(kind) => evaluator.source.place_of(kind),
         None => evaluator.source.place_of(block),
