@@ -44,7 +44,7 @@ const ROWS: &[(FailureClass, &str, &str)] = &[
     (NotStarted, "`cpu_model` names none that QEMU knows", "a_machine_that_does_not_start_or_dies"),
     (MachineDied, "SIGKILL and SIGSEGV to QEMU", "a_machine_that_does_not_start_or_dies"),
     (MachineStopped, "QEMU's run states, as a unit test", "machine::supervisor"),
-    (DiskFull, "the cache's file system is made smaller while a step writes", "qemu_a_full_disk_ends"),
+    (DiskFull, "the cache's file system is made smaller while a step writes", "full_qemu_a_full_disk_ends"),
     (IoError, "the base disk's qcow2 is damaged", "a_disk_that_cannot_be_read"),
     (TimedOut, "a step sleeps longer than its `timeout`", "nspawn_steps_that_fail"),
     (StepFailed, "`exit 7`", "nspawn_steps_that_fail"),

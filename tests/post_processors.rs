@@ -555,7 +555,8 @@ fn ctrl_c_sigterm_and_kill_leave_no_part_of_a_file() {
         assert_eq!(code, expected, "{err}");
         let left = names(&bench);
         let part = left.iter().filter(|name| name.ends_with(".new")).count();
-        assert_eq!((left.contains(&"x.xz".to_owned()), part), (false, usize::from(signal == Signal::KILL)), "{left:?}");
+        // Only who is killed leaves one, if it had begun to write.
+        assert!(!left.contains(&"x.xz".to_owned()) && part <= usize::from(signal == Signal::KILL), "{left:?}");
     }
     plant(&bench, 1, SIZE);
     assert_eq!(build(&bench), ["checksum", "slow"]);
